@@ -1,0 +1,316 @@
+"""Frames to messages and back (RFC 6455 5 and 6); knows no connection state, no time and no transport.
+
+A `Decoder` takes the peer's bytes in any pieces and returns whole messages, decoded and size-checked. It is total: any
+bytes give events or one `RemoteProtocolError` as the last event, and after that, or after a close frame, it is deaf.
+
+Memory: what is held between two calls is an incomplete frame header or control frame (139 bytes at most), the payload
+of the message being assembled, unmasked and joined as it arrives (so what a header announces costs nothing until it
+comes, and a fragment costs no memory of its own), and the bytes behind the `limit`-th event of a call.
+
+The checks of a header are made in a fixed order, each from the header alone, before any payload is looked at.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable
+from typing import TypeAlias
+
+from ._close import may_be_sent
+from ._errors import RemoteProtocolError
+from ._events import Close, Event, Fragment, Ping, Pong
+from ._limits import Limits
+from ._mask import apply_mask
+
+OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE, OP_PING, OP_PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+
+FIN, RSV1, RSV2_3, OPCODE, MASK, LENGTH = 0x80, 0x40, 0x30, 0x0F, 0x80, 0x7F
+
+#: Longest payload of a control frame (RFC 6455 5.5); above it a length takes 2 bytes more, above 2^16 - 1 it takes 8.
+MAX_CONTROL_SIZE = 125
+
+#: Longest frame there can be. RFC 6455 allows 2^63 - 1; ws refuses more than a double counts exactly, and so do we.
+MAX_FRAME_SIZE = 2**53 - 1
+
+#: Events returned by one call, so that a read full of empty messages cannot become tens of thousands of objects.
+EVENT_LIMIT = 4096
+
+Data: TypeAlias = bytes | bytearray | memoryview
+
+
+def encode_frame(opcode: int, payload: bytes, mask: bytes | None, fin: bool = True) -> bytes:
+    """Return a whole frame; `mask` is four fresh bytes in a client, None in a server (RFC 6455 5.1)."""
+    header = encode_header(opcode, len(payload), mask, fin)
+    return header + (payload if mask is None else apply_mask(payload, mask))
+
+
+def encode_header(opcode: int, size: int, mask: bytes | None, fin: bool = True) -> bytes:
+    """Return the header of a frame whose payload has `size` bytes, the length in its shortest form (RFC 6455 5.2)."""
+    first = opcode | FIN if fin else opcode
+    masked = 0 if mask is None else MASK
+    if size <= MAX_CONTROL_SIZE:
+        header = bytes((first, masked | size))
+    elif size < 65536:
+        header = bytes((first, masked | 126)) + size.to_bytes(2, "big")
+    else:
+        header = bytes((first, masked | 127)) + size.to_bytes(8, "big")
+    return header if mask is None else header + mask
+
+
+class Decoder:
+    """Turns the peer's bytes into messages, control frames and pieces of messages.
+
+    Args:
+        masked: whether the peer is a client, whose frames must be masked; a server's must not be.
+        limits: `max_message_size` and `max_fragments` are kept here.
+    """
+
+    __slots__ = (
+        "_checked",
+        "_fin",
+        "_finished",
+        "_fragments",
+        "_in_pieces",
+        "_limits",
+        "_mask",
+        "_masked",
+        "_message",
+        "_more",
+        "_opcode",
+        "_pending",
+        "_remaining",
+        "_size",
+    )
+
+    def __init__(self, *, masked: bool, limits: Limits) -> None:
+        self._masked = masked
+        self._limits = limits
+        self._finished = False
+        self._more = False
+        self._pending = b""  # bytes that are not yet a header, a control frame, or an event
+        self._opcode = OP_CONTINUATION  # of the message in progress; OP_CONTINUATION when there is none
+        self._message = bytearray()  # its payload so far, unmasked, as far as it has not been handed out in pieces
+        self._size = 0  # payload bytes announced by the headers of the message so far
+        self._fragments = 0
+        self._checked = 0  # of `_message`, the bytes known to be valid UTF-8
+        self._remaining = 0  # payload bytes still to come of the data frame in progress
+        self._mask = b""  # of that frame, turned so that its first byte is for the next payload byte
+        self._fin = True  # whether that frame is the last of its message; True when there is no frame in progress
+        self._in_pieces = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether a close frame or a violation was the last event there will be."""
+        return self._finished
+
+    @property
+    def more(self) -> bool:
+        """Whether the last call stopped at its limit with bytes left over."""
+        return self._more
+
+    @property
+    def partial(self) -> int:
+        """Payload bytes held of a message that is not complete."""
+        return len(self._message)
+
+    def next_in_pieces(self) -> list[Event]:
+        """Yield one message, the one in progress else the next, as `Fragment` events; return the piece at hand."""
+        self._in_pieces = True
+        events: list[Event] = []
+        if self._message:
+            self._piece(events, False)
+        return events
+
+    def next_whole(self) -> bool:
+        """Take `next_in_pieces` back if the message has not begun; return whether it was so."""
+        self._in_pieces = self._in_pieces and self._opcode != OP_CONTINUATION
+        return not self._in_pieces
+
+    def decode(self, data: Data, limit: int = EVENT_LIMIT) -> list[Event]:
+        """Take more bytes and return what they complete, `limit` events and one more at most; call again with `b""`."""
+        events: list[Event] = []
+        if self._finished:
+            return events
+        buffer = self._pending + data if self._pending else bytes(data)
+        position = 0
+        try:
+            while len(events) < limit:
+                taken = self._payload(buffer, position, events) if self._remaining else 0
+                taken = taken or self._frame(buffer, position, events)
+                if not taken or self._finished:
+                    break
+                position += taken
+        except RemoteProtocolError as violation:
+            self._finished = True
+            events.append(violation)
+        self._pending = b"" if self._finished else buffer[position:]
+        self._more = len(events) >= limit and bool(self._pending)
+        return events
+
+    def _frame(self, buffer: bytes, start: int, events: list[Event]) -> int:
+        """Take one header, with the whole frame if it is a control frame or all there; return the bytes taken."""
+        available = len(buffer) - start
+        if available < 2:
+            return 0
+        first, second = buffer[start], buffer[start + 1]
+        opcode = first & OPCODE
+        self._check_header(first, second, opcode)
+        size, position = second & LENGTH, start + 2
+        if size > MAX_CONTROL_SIZE:
+            width = 2 if size == 126 else 8
+            if available < 2 + width:
+                return 0
+            size = int.from_bytes(buffer[position : position + width], "big")
+            self._check_length(size, width)
+            position += width
+        if opcode < OP_CLOSE:
+            self._check_message_size(size)
+        if self._masked:
+            mask, position = buffer[position : position + 4], position + 4
+            if position > len(buffer):
+                return 0
+        else:
+            mask = b""
+        end = position + size
+        if opcode >= OP_CLOSE:
+            if end > len(buffer):
+                return 0
+            payload = buffer[position:end]
+            events.append(self._control(opcode, apply_mask(payload, mask) if mask else payload))
+            return end - start
+        return position - start + self._data(buffer, position, size, mask, first, events)
+
+    def _check_header(self, first: int, second: int, opcode: int) -> None:
+        if first & RSV2_3:
+            raise RemoteProtocolError("WS_ERR_UNEXPECTED_RSV_2_3")
+        if first & RSV1:
+            raise RemoteProtocolError("WS_ERR_UNEXPECTED_RSV_1")
+        if opcode >= OP_CLOSE:
+            if opcode > OP_PONG:
+                raise RemoteProtocolError("WS_ERR_INVALID_OPCODE", str(opcode))
+            if not first & FIN:
+                raise RemoteProtocolError("WS_ERR_EXPECTED_FIN")
+            size = second & LENGTH
+            if size > MAX_CONTROL_SIZE or (opcode == OP_CLOSE and size == 1):
+                raise RemoteProtocolError("WS_ERR_INVALID_CONTROL_PAYLOAD_LENGTH", str(size))
+        elif opcode > OP_BINARY:
+            raise RemoteProtocolError("WS_ERR_INVALID_OPCODE", str(opcode))
+        elif (opcode == OP_CONTINUATION) != (self._opcode != OP_CONTINUATION):
+            what = "nothing to continue" if opcode == OP_CONTINUATION else "a new message inside a fragmented one"
+            raise RemoteProtocolError("WS_ERR_INVALID_OPCODE", what)
+        if bool(second & MASK) != self._masked:
+            raise RemoteProtocolError("WS_ERR_EXPECTED_MASK" if self._masked else "WS_ERR_UNEXPECTED_MASK")
+
+    def _check_length(self, size: int, width: int) -> None:
+        # RFC 6455 5.2: "the minimal number of bytes MUST be used to encode the length"
+        if size <= (MAX_CONTROL_SIZE if width == 2 else 0xFFFF):
+            raise RemoteProtocolError("WS_ERR_NON_MINIMAL_LENGTH", f"{size} in {width} bytes")
+        if size > MAX_FRAME_SIZE:
+            raise RemoteProtocolError("WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH")
+
+    def _check_message_size(self, size: int) -> None:
+        size += self._size
+        if size > self._limits.max_message_size:
+            raise RemoteProtocolError(
+                "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH", f"{size} bytes, {self._limits.max_message_size} are allowed"
+            )
+
+    def _control(self, opcode: int, payload: bytes) -> Event:
+        if opcode == OP_PING:
+            return Ping(payload)
+        if opcode == OP_PONG:
+            return Pong(payload)
+        if not payload:
+            self._finished = True
+            return Close(1005, "")
+        code = int.from_bytes(payload[:2], "big")
+        if not may_be_sent(code):
+            raise RemoteProtocolError("WS_ERR_INVALID_CLOSE_CODE", str(code))
+        try:
+            reason = payload[2:].decode()
+        except UnicodeDecodeError:
+            raise RemoteProtocolError("WS_ERR_INVALID_UTF8", "in a close reason") from None
+        self._finished = True
+        return Close(code, reason)
+
+    def _data(self, buffer: bytes, start: int, size: int, mask: bytes, first: int, events: list[Event]) -> int:
+        """Take the payload of a data frame whose header has passed every check; return the bytes taken of it."""
+        if first & FIN and self._opcode == OP_CONTINUATION and start + size <= len(buffer) and not self._in_pieces:
+            # the usual case: a message of one frame that is all there; nothing to remember
+            payload = buffer[start : start + size]
+            events.append(_message(first & OPCODE, apply_mask(payload, mask) if mask else payload))
+            return size
+        if self._opcode == OP_CONTINUATION:
+            self._opcode = first & OPCODE
+        self._fragments += 1
+        if self._fragments > self._limits.max_fragments:
+            raise RemoteProtocolError("WS_ERR_TOO_MANY_BUFFERED_PARTS", f"over {self._limits.max_fragments}")
+        self._size += size
+        self._remaining = size
+        self._mask = mask
+        self._fin = bool(first & FIN)
+        return self._payload(buffer, start, events)
+
+    def _payload(self, buffer: bytes, start: int, events: list[Event]) -> int:
+        """Take what there is of the payload of the frame in progress; return the bytes taken."""
+        chunk = buffer[start : start + self._remaining]
+        size = len(chunk)
+        if self._mask:
+            chunk = apply_mask(chunk, self._mask)
+            turn = size & 3
+            self._mask = self._mask[turn:] + self._mask[:turn]
+        self._message += chunk
+        self._remaining -= size
+        final = self._fin and not self._remaining
+        if self._in_pieces:
+            self._piece(events, final)
+        elif final:
+            events.append(_message(self._opcode, bytes(self._message)))
+        elif self._opcode == OP_TEXT:
+            self._checked += _decode_utf8(self._message, self._checked, False)[1]
+        if final:
+            self._opcode = OP_CONTINUATION
+            self._message = bytearray()
+            self._size = self._fragments = self._checked = 0
+            self._in_pieces = False
+        return size
+
+    def _piece(self, events: list[Event], final: bool) -> None:
+        """Hand out what has arrived of the message; of a text, up to the last whole character."""
+        data: str | bytes
+        if self._opcode == OP_TEXT:
+            data, size = _decode_utf8(self._message, 0, final)
+        else:
+            data, size = bytes(self._message), len(self._message)
+        self._checked = 0
+        del self._message[:size]
+        if data or final:
+            events.append(Fragment(data, final))
+
+
+def _message(opcode: int, payload: bytes) -> str | bytes:
+    if opcode == OP_BINARY:
+        return payload
+    try:
+        return payload.decode()
+    except UnicodeDecodeError as error:
+        violation = _invalid_text(error)
+    raise violation
+
+
+_utf_8_decode: Callable[[memoryview, str, bool], tuple[str, int]] = codecs.utf_8_decode
+
+
+def _decode_utf8(data: bytearray, start: int, final: bool) -> tuple[str, int]:
+    """Decode `data` from `start`, and unless `final` up to the last whole character; fail at the first wrong byte."""
+    with memoryview(data) as whole, whole[start:] as view:
+        try:
+            return _utf_8_decode(view, "strict", final)
+        except UnicodeDecodeError as error:
+            violation = _invalid_text(error)
+    raise violation
+
+
+def _invalid_text(error: UnicodeDecodeError) -> RemoteProtocolError:
+    # not chained: the error would keep the whole payload alive
+    return RemoteProtocolError("WS_ERR_INVALID_UTF8", f"byte 0x{error.object[error.start]:02x}: {error.reason}")

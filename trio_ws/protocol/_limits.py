@@ -1,0 +1,28 @@
+"""Limits on what a peer may make this side hold, every number with its precedent; knows nothing of who enforces them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a peer may send before its connection is refused or failed. Sizes in bytes.
+
+    Attributes:
+        max_message_size: payload of one message, all fragments together; larger ones are answered 1009 from the
+            header alone. 1 MiB is what websockets and trio-websocket allow.
+        max_fragments: data frames of one message, empty ones counted; more are answered 1008. 131072 is what ws
+            began with; fragments are joined into one buffer as they arrive, so that the count bounds time, not memory.
+        max_headers: header lines of a handshake; Apache's LimitRequestFields has the same 100.
+        max_header_line: the request line, and each header line: 8 KiB as in nginx and Apache.
+        max_head: the whole head of a handshake: 32 KiB, nginx's four large buffers.
+        max_response_body: what is kept of the body of a refused handshake; it is for people and logs.
+    """
+
+    max_message_size: int = 2**20
+    max_fragments: int = 131072
+    max_headers: int = 100
+    max_header_line: int = 8192
+    max_head: int = 32768
+    max_response_body: int = 65536

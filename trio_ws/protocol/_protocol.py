@@ -1,0 +1,247 @@
+"""One side of an open WebSocket connection (RFC 6455) without I/O; knows no clock, no socket and no task.
+
+Bytes go in by `receive_data` and come out as events; what is to be sent comes back as buffers to be written in order.
+A method that returns buffers has made its change of state: what it returns must be written, or the connection ended.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from ._close import encode_close
+from ._codec import (
+    OP_BINARY,
+    OP_CLOSE,
+    OP_CONTINUATION,
+    OP_PING,
+    OP_PONG,
+    OP_TEXT,
+    Data,
+    Decoder,
+    encode_frame,
+    encode_header,
+)
+from ._errors import LocalProtocolError, RemoteProtocolError
+from ._events import Close, Event
+from ._limits import Limits
+from ._mask import MaskPool, apply_mask
+from ._state import MAY_SEND, STATE_OF, TRANSITIONS, Input, Phase, State
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from ._headers import Extension
+
+#: From this size on header and payload stay separate buffers: a copy of 16 KiB costs more than a second buffer.
+JOIN_SIZE = 16384
+
+
+class Role(Enum):
+    """Which side of the connection this is: only clients mask (RFC 6455 5.1)."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+class Protocol:
+    """The framing, the messages and the closing handshake of one side.
+
+    Args:
+        role: which side this is.
+        limits: what the peer may send.
+        masks: where a client's masks come from; a server takes none.
+        subprotocol: what the handshake agreed on.
+        extensions: what the handshake agreed on.
+    """
+
+    __slots__ = (
+        "_decoder",
+        "_masks",
+        "_sending",
+        "close_received",
+        "close_sent",
+        "extensions",
+        "phase",
+        "role",
+        "subprotocol",
+        "violation",
+    )
+
+    def __init__(
+        self,
+        role: Role,
+        *,
+        masks: MaskPool,
+        limits: Limits = Limits(),
+        subprotocol: str | None = None,
+        extensions: tuple[Extension, ...] = (),
+    ) -> None:
+        self.role = role
+        self.subprotocol = subprotocol
+        self.extensions = extensions
+        self.phase = Phase.OPEN
+        self.close_received: Close | None = None
+        self.close_sent: Close | None = None
+        self.violation: RemoteProtocolError | None = None
+        self._masks = masks if role is Role.CLIENT else None
+        self._decoder = Decoder(masked=role is Role.SERVER, limits=limits)
+        self._sending = OP_CONTINUATION  # of a message being sent in fragments; OP_CONTINUATION when there is none
+
+    @property
+    def state(self) -> State:
+        """How the connection looks from outside."""
+        return STATE_OF[self.phase]
+
+    @property
+    def may_send(self) -> bool:
+        """Whether messages and pings may be sent."""
+        return self.phase in MAY_SEND
+
+    @property
+    def more(self) -> bool:
+        """Whether events were held back for their number; `receive_data(b"")` returns the next of them."""
+        return self._decoder.more
+
+    @property
+    def partial(self) -> int:
+        """Payload bytes held of an incoming message that is not complete."""
+        return self._decoder.partial
+
+    # Receiving
+
+    def receive_data(self, data: Data) -> list[Event]:
+        """Take what the peer sent and return what happened, in order. Never raises.
+
+        A `Close` or `RemoteProtocolError` is the last event there is, and has changed `phase`.
+        """
+        events = self._decoder.decode(data)
+        if events and self._decoder.finished:
+            last = events[-1]
+            if isinstance(last, Close):
+                self.close_received = last
+                self._move(Input.RECEIVE_CLOSE)
+            elif isinstance(last, RemoteProtocolError):
+                self.violation = last
+                self._move(Input.RECEIVE_VIOLATION)
+        return events
+
+    def receive_eof(self) -> None:
+        """Take note that the peer's bytes have ended."""
+        self._move(Input.RECEIVE_EOF)
+
+    def next_in_pieces(self) -> list[Event]:
+        """Yield the next message, or the rest of the present one, as `Fragment` events; return what is at hand."""
+        return self._decoder.next_in_pieces()
+
+    def next_whole(self) -> bool:
+        """Take `next_in_pieces` back if that message has not begun; return whether it was so."""
+        return self._decoder.next_whole()
+
+    # Sending
+
+    def send_message(self, message: str | Buffer) -> tuple[bytes, ...]:
+        """Return a whole message as one frame: `str` as text, any contiguous buffer as binary.
+
+        Raises:
+            LocalProtocolError: no message may be sent now.
+            TypeError: `message` is neither text nor a buffer.
+        """
+        self._require_open()
+        if self._sending != OP_CONTINUATION:
+            raise LocalProtocolError("a message is being sent in fragments: finish it first")
+        opcode, payload = _encode(message)
+        return self._frame(opcode, payload, True)
+
+    def send_fragment(self, data: str | Buffer, final: bool) -> tuple[bytes, ...]:
+        """Return the next frame of a message sent in fragments; the first one says whether it is text or binary.
+
+        Raises:
+            LocalProtocolError: no message may be sent now.
+            TypeError: `data` is not of the kind of the fragments before it.
+        """
+        self._require_open()
+        opcode, payload = _encode(data)
+        if self._sending not in (OP_CONTINUATION, opcode):
+            raise TypeError("all pieces of a message must be text, or all binary")
+        first = self._sending == OP_CONTINUATION
+        self._sending = OP_CONTINUATION if final else opcode
+        return self._frame(opcode if first else OP_CONTINUATION, payload, final)
+
+    def send_ping(self, payload: bytes) -> tuple[bytes, ...]:
+        """Return a ping; it may stand between the fragments of a message.
+
+        Raises:
+            LocalProtocolError: nothing may be sent now.
+        """
+        self._require_open()
+        return self._frame(OP_PING, payload, True)
+
+    def send_pong(self, payload: bytes) -> tuple[bytes, ...]:
+        """Return a pong; it may stand between the fragments of a message.
+
+        Raises:
+            LocalProtocolError: nothing may be sent now.
+        """
+        self._require_open()
+        return self._frame(OP_PONG, payload, True)
+
+    def send_close(self, code: int | None, reason: str | None) -> tuple[bytes, ...]:
+        """Begin the closing handshake; `code=None` sends an empty close frame.
+
+        Raises:
+            LocalProtocolError: the closing handshake has begun already.
+            ValueError: the code or the reason cannot be sent.
+        """
+        payload = encode_close(code, reason)
+        if self.phase is not Phase.OPEN:
+            raise LocalProtocolError("the closing handshake has begun already")
+        self._move(Input.SEND_CLOSE)
+        self.close_sent = Close(1005 if code is None else code, reason or "")
+        return self._frame(OP_CLOSE, payload, True)
+
+    def send_answer(self) -> tuple[bytes, ...]:
+        """End the answering phase: echo the peer's close frame or name its violation; to an end of bytes say nothing.
+
+        Raises:
+            LocalProtocolError: the peer has not ended its side, or was answered already.
+        """
+        if self.phase is not Phase.ANSWERING:
+            raise LocalProtocolError("there is nothing to answer")
+        self._move(Input.SEND_CLOSE)
+        if self.close_received is not None:
+            self.close_sent = self.close_received
+        elif self.violation is not None:
+            self.close_sent = Close(self.violation.close_code, "")
+        else:
+            return ()
+        code = None if self.close_sent.code == 1005 else self.close_sent.code
+        return self._frame(OP_CLOSE, encode_close(code, self.close_sent.reason), True)
+
+    def lose(self) -> None:
+        """Take note that the transport is gone."""
+        self._move(Input.LOSE)
+
+    def _move(self, by: Input) -> None:
+        self.phase = TRANSITIONS[self.phase, by]
+
+    def _require_open(self) -> None:
+        if self.phase not in MAY_SEND:
+            raise LocalProtocolError("no message can be sent once the connection is closing")
+
+    def _frame(self, opcode: int, payload: bytes, fin: bool) -> tuple[bytes, ...]:
+        mask = None if self._masks is None else self._masks.take()
+        if len(payload) < JOIN_SIZE:
+            return (encode_frame(opcode, payload, mask, fin),)
+        header = encode_header(opcode, len(payload), mask, fin)
+        return header, payload if mask is None else apply_mask(payload, mask)
+
+
+def _encode(message: str | Buffer) -> tuple[int, bytes]:
+    """Return the opcode and the payload of a message; a buffer that may change is copied, for it goes out later."""
+    if isinstance(message, str):
+        return OP_TEXT, message.encode()
+    if type(message) is bytes:
+        return OP_BINARY, message
+    with memoryview(message) as view:
+        return OP_BINARY, view.tobytes()
