@@ -19,6 +19,8 @@ CHECKOUT = Path(__file__).parent.parent
 # install is an editable one, both are the same folder. The checkout stays reachable for `tests` itself.
 sys.path[:] = [entry for entry in sys.path if Path(entry or Path.cwd()).resolve() != CHECKOUT]
 sys.path.append(str(CHECKOUT))
+# The same for child processes: `python -m trio_ws` does not look in the folder that it is started in.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 # Kinds of descriptors that the library opens: sockets, and the sets and wake-up channels of event loops.
 _WATCHED_DESCRIPTORS = ("socket:", "pipe:", "anon_inode:[eventpoll]", "anon_inode:[eventfd]")

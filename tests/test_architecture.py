@@ -1,0 +1,348 @@
+"""The import layers and the measures of the package, as tables; every module of the installed package is held to them."""
+
+import ast
+import importlib.util
+import io
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import quantiles
+
+import pytest
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The tables. To add a module, write its name where it belongs; a module in no table fails `test_every_module_has_a_home`.
+
+# Each room is a list of chains: a module may import what stands left of an arrow before it, and whatever that may import.
+# Modules between two arrows do not import each other. `protocol` or `transport` alone is the facade, its `__init__`.
+PROTOCOL = (
+    "_close, _errors, _limits > _events > _state, _mask > _codec > _accel > _deflate, _headers, _liveness > _protocol",
+    "_protocol > _handshake > __init__",
+)
+TRANSPORT = (
+    "_base, _ready > _poller, _stream > _dial > _proxy > __init__",
+    "_poller, _stream > _listen > __init__",
+)
+# Outside of the two rooms a whole line may import every line before it, and both facades.
+CONNECTION = ("_errors, _config, _timers > _inbox > _link > _pieces > _connection > _prepared, _bytestream",)
+ENDPOINTS = (
+    "_url > _client > _reconnect",
+    "_request > _server > _router",
+)
+BROADCAST = ("_broadcast",)
+FACADE = ("__init__",)
+TOP = ("testing > _cli > __main__",)
+LINES = (CONNECTION, ENDPOINTS, BROADCAST, FACADE, TOP)
+
+# What is not the standard library, and the modules that may import it ("*": every module outside of `protocol`).
+FOREIGN = {
+    "trio": {"*"},
+    "h11": {"protocol._handshake"},
+    "prompt_toolkit": {"_cli"},
+}
+# Only for the type checkers, which all bring it along.
+TYPING_ONLY = {"typing_extensions"}
+
+# Time and chance are arguments of the protocol, and it does no I/O.
+NOT_IN_PROTOCOL = {
+    "asyncio", "datetime", "os", "random", "secrets", "select", "socket", "ssl", "threading", "time", "uuid",
+}  # fmt: skip
+
+MODULE_LINES = 400
+FUNCTION_CODE_LINES_P90 = 22
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+_spec = importlib.util.find_spec("trio_ws")
+assert _spec is not None
+assert _spec.origin is not None
+PACKAGE = Path(_spec.origin).parent
+
+
+def _name(path: Path) -> str:
+    """Return the name in the tables: `protocol._codec`, `protocol` for its facade, `__init__` for the package's own."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+SOURCES = {_name(path): path.read_text("utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = sorted(SOURCES)
+
+
+def _chained(chains: tuple[str, ...], prefix: str = "") -> dict[str, set[str]]:
+    """Return, for each module of one room, the modules of that room which it may import."""
+    allowed: dict[str, set[str]] = {}
+    for chain in chains:
+        above: set[str] = set()
+        for step in chain.split(" > "):
+            names = {prefix + name.strip() for name in step.split(",")}
+            for name in names:
+                allowed.setdefault(name, set()).update(above)
+            above |= names.union(*(allowed[name] for name in names))
+    return allowed
+
+
+def _table() -> dict[str, set[str]]:
+    """Return, for each module in the tables, all modules of the package which it may import."""
+    table: dict[str, set[str]] = {}
+    for room, chains in (("protocol", PROTOCOL), ("transport", TRANSPORT)):
+        inside = _chained(chains, f"{room}.")
+        inside[room] = inside.pop(f"{room}.__init__")
+        table |= inside
+    above = {"protocol", "transport"}
+    for line in LINES:
+        inside = _chained(line)
+        table |= {name: allowed | above for name, allowed in inside.items()}
+        above |= inside.keys()
+    return table
+
+
+TABLE = _table()
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported thing: the module it comes from, absolute, and the line."""
+
+    module: str
+    line: int
+    typing_only: bool
+
+
+def _absolute(node: ast.ImportFrom, module: str) -> str:
+    """Return the absolute name of the module that `node` imports from, given the table name of its own module."""
+    if node.level == 0:
+        assert node.module is not None
+        return node.module
+    here = ["trio_ws", *module.split(".")]
+    is_package = module in {"protocol", "transport", "testing"}
+    base = here[: len(here) - node.level + is_package]
+    return ".".join([*base, *(node.module or "").split(".")]).rstrip(".")
+
+
+def _imports(module: str, source: str) -> Iterator[Import]:
+    """Yield every import of `source`, wherever it stands; a submodule imported by name counts as itself."""
+    tree = ast.parse(source)
+    guarded = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, node in guarded)
+        elif isinstance(node, ast.ImportFrom):
+            origin = _absolute(node, module)
+            for alias in node.names:
+                full = f"{origin}.{alias.name}"
+                is_module = full.removeprefix("trio_ws.") in TABLE
+                yield Import(full if is_module else origin, node.lineno, node in guarded)
+
+
+def _import_faults(module: str, source: str) -> list[str]:
+    """Return what the imports of a module break, one sentence each."""
+    faults: list[str] = []
+    for item in _imports(module, source):
+        top, _, rest = item.module.partition(".")
+        if top == "trio_ws":
+            target = rest or "__init__"
+            if target not in TABLE.get(module, set()):
+                faults.append(f"{module}:{item.line} may not import {target}")
+        elif module.startswith("protocol") and top in NOT_IN_PROTOCOL | {"trio"}:
+            faults.append(
+                f"{module}:{item.line} imports {top}, but the protocol neither waits nor knows the time"
+            )
+        elif top not in sys.stdlib_module_names:
+            users = FOREIGN.get(top, set())
+            if not (module in users or "*" in users or (item.typing_only and top in TYPING_ONLY)):
+                faults.append(f"{module}:{item.line} may not import {top}")
+    return faults
+
+
+def _private_uses(source: str) -> list[str]:
+    """Return where private names of trio or h11 are used, as dotted names."""
+    tree = ast.parse(source)
+    foreign = {"trio", "h11"}
+    used: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            used += [alias.name for alias in node.names if alias.name.split(".")[0] in foreign]
+        elif (
+            isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in {"trio", "h11"}
+        ):
+            used += [f"{node.module}.{alias.name}" for alias in node.names]
+            foreign |= {alias.asname or alias.name for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and (dotted := ast.unparse(node)).split(".")[0] in foreign:
+            used.append(dotted)
+    return [name for name in used if any(part.startswith("_") for part in name.split(".")[1:])]
+
+
+def _docstring_lines(tree: ast.Module) -> set[int]:
+    """Return the numbers of the lines that docstrings take."""
+    lines: set[int] = set()
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and ast.get_docstring(node, clean=False) is not None
+        ):
+            lines.update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    return lines
+
+
+def _code_lines(source: str) -> set[int]:
+    """Return the numbers of the lines that hold code: not blank, no comment, no docstring."""
+    nothing = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in nothing:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    return lines - _docstring_lines(ast.parse(source))
+
+
+def _function_sizes(source: str) -> list[int]:
+    """Return the number of code lines of every function, its signature included."""
+    code = _code_lines(source)
+    return [
+        len(code.intersection(range(node.lineno, (node.end_lineno or 0) + 1)))
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+
+
+def test_every_module_has_a_home() -> None:
+    assert sorted(set(SOURCES) - set(TABLE)) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_only_from_above(module: str) -> None:
+    assert _import_faults(module, SOURCES[module]) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_private_of_trio_or_h11(module: str) -> None:
+    assert _private_uses(SOURCES[module]) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("protocol._codec", "import trio"),
+        ("protocol._codec", "def f():\n    from time import monotonic"),
+        ("protocol._codec", "from ._protocol import Protocol"),
+        ("protocol._codec", "from . import _protocol"),
+        ("protocol._codec", "from . import Protocol"),
+        ("protocol._protocol", "from .. import transport"),
+        ("protocol._protocol", "import h11"),
+        ("transport._poller", "from ._stream import StreamTransport"),
+        ("transport._listen", "from ._dial import dial"),
+        ("transport._base", "from ..protocol import Protocol"),
+        ("transport", "import trio_ws.protocol"),
+        ("_connection", "from .protocol._codec import Decoder"),
+        ("_connection", "import trio_ws.transport._base"),
+        ("_connection", "if TYPE_CHECKING:\n    from ._client import connect_websocket"),
+        ("_client", "from ._server import serve_websocket"),
+        ("_server", "from . import _client"),
+        ("_router", "from ._reconnect import reconnecting"),
+        ("_server", "from trio_ws import WebSocketServer"),
+        ("_server", "import numpy"),
+        ("_server", "from typing_extensions import Buffer"),
+        ("__init__", "from ._cli import main"),
+    ],
+)
+def test_a_forbidden_import_is_seen(module: str, source: str) -> None:
+    assert len(_import_faults(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("protocol", "from ._handshake import ServerHandshake"),
+        ("protocol._handshake", "import h11\nfrom ._protocol import Protocol"),
+        ("_client", "import trio\nfrom ._connection import WebSocketConnection\nfrom .transport import dial"),
+        ("_server", "if TYPE_CHECKING:\n    from typing_extensions import Buffer"),
+        ("_broadcast", "from ._server import WebSocketServer"),
+        ("__init__", "from ._client import x\nfrom ._server import y\nfrom .protocol import Limits"),
+        ("_cli", "import trio_ws\nfrom prompt_toolkit import PromptSession"),
+    ],
+)
+def test_a_permitted_import_is_no_fault(module: str, source: str) -> None:
+    assert _import_faults(module, source) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import trio._core",
+        "from trio import _core",
+        "from trio._core import x",
+        "import trio\ntrio._core.x()",
+        "import h11\nh11.Connection._state",
+        "from trio import lowlevel as low\nlow._secret",
+    ],
+)
+def test_a_private_use_is_seen(source: str) -> None:
+    assert _private_uses(source)
+
+
+def test_client_and_server_never_meet() -> None:
+    below = TABLE["_client"] | TABLE["_reconnect"], TABLE["_server"] | TABLE["_router"]
+    assert not below[0] & {"_request", "_server", "_router"}
+    assert not below[1] & {"_url", "_client", "_reconnect"}
+
+
+# The package's own facade imports everything, so a stand-in for it lets a room be imported alone.
+_IMPORT_ALONE = """
+import importlib, sys, types
+package = types.ModuleType("trio_ws")
+package.__path__ = [sys.argv[1]]
+sys.modules["trio_ws"] = package
+importlib.import_module("trio_ws." + sys.argv[2])
+print(*sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("room", "stranger"),
+    [("protocol", "trio"), ("protocol", "trio_ws.transport"), ("transport", "trio_ws.protocol")],
+)
+def test_rooms_do_not_load_what_they_have_never_heard_of(room: str, stranger: str) -> None:
+    command = [sys.executable, "-c", _IMPORT_ALONE, str(PACKAGE), room]
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert f"trio_ws.{room}" in loaded
+    assert stranger not in loaded
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_length(module: str) -> None:
+    assert len(SOURCES[module].splitlines()) <= MODULE_LINES
+
+
+def test_function_length() -> None:
+    sizes = [size for source in SOURCES.values() for size in _function_sizes(source)]
+    assert quantiles(sizes, n=10)[-1] <= FUNCTION_CODE_LINES_P90
+
+
+def test_function_length_counts_code_alone() -> None:
+    source = 'def f(\n    x,\n):\n    """One.\n\n    Two.\n    """\n\n    # why\n    y = """\n    z"""  # w\n    return y\n'
+    assert _function_sizes(source) == [6]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_says_what_it_is(module: str) -> None:
+    docstring = ast.get_docstring(ast.parse(SOURCES[module])) or ""
+    first_paragraph = " ".join(docstring.partition("\n\n")[0].split())
+    assert "." in first_paragraph, "the module's docstring has no first sentence"
