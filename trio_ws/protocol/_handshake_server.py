@@ -1,0 +1,374 @@
+"""The server's side of the opening handshake (RFC 6455 4.2): request bytes in, answer and `Protocol` out; knows no socket.
+
+What a request must be stands in `RULES`, in the order in which it is looked at, with the answer to one that is not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from http import HTTPStatus
+from typing import Final, Literal, cast
+
+import h11
+
+from ._errors import LocalProtocolError
+from ._handshake import (
+    FRAMING,
+    HOST,
+    VERSIONS,
+    HandshakeFailed,
+    HeadError,
+    HeadReader,
+    Request,
+    Response,
+    accept_value,
+    parse_head,
+    refuse_handshake_headers,
+)
+from ._headers import (
+    Extension,
+    ExtensionFactory,
+    Headers,
+    HeadersLike,
+    Params,
+    encode_headers,
+    format_extensions,
+    is_token,
+    parse_extensions,
+    parse_subprotocols,
+    split_list,
+)
+from ._limits import Limits
+from ._mask import MaskPool
+from ._protocol import Protocol, Role
+
+
+class OriginPolicy(Enum):
+    """A rule about origins instead of a list of them."""
+
+    SAME_ORIGIN = "same origin"
+
+
+#: A request that a page of another host has caused is refused: the default, without which any page on the web could use
+#: its visitor's cookies here (CWE-1385).
+SAME_ORIGIN: Final = OriginPolicy.SAME_ORIGIN
+
+_KEY = re.compile(r"[+/0-9A-Za-z]{22}==")  # 16 bytes in base64
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.\-]*)://(\[[^\[\]]+\]|[^\[\]:/?#@\s]+)(?::([0-9]{1,5}))?")
+_DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+
+_WITHOUT_BODY = frozenset({204, 304})  # RFC 9110 8.6
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+#: What `accept` sets itself, and the argument that sets it.
+_ARGUMENTS = {b"sec-websocket-protocol": "use subprotocol", b"sec-websocket-extensions": "use extensions"}
+
+#: Answers to what cannot be read; they repeat nothing of it.
+_UNREADABLE = {
+    400: "The request is not valid HTTP/1.1.",
+    414: "The request line is too long.",
+    431: "The headers are too large or too many.",
+}
+
+_UPGRADE = ((b"upgrade", b"websocket"),)
+_SUPPORTED = (*_UPGRADE, (b"sec-websocket-version", b", ".join(b"%d" % version for version in VERSIONS)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a request must be, and the answer to one that is not."""
+
+    holds: Callable[[Request], bool]
+    status: int
+    sentence: str
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+def _has_one_host(request: Request) -> bool:
+    hosts = request.headers.get_all("host")
+    return len(hosts) == 1 and HOST.fullmatch(hosts[0]) is not None
+
+
+def _has_no_body(request: Request) -> bool:
+    return not request.headers.get_all("transfer-encoding") and not int(
+        request.headers.get("content-length", "0")
+    )
+
+
+def _lists(request: Request, name: str, token: str) -> bool:
+    return token in (item.lower() for item in split_list(request.headers.get_all(name)))
+
+
+def _has_one_key(request: Request) -> bool:
+    keys = request.headers.get_all("sec-websocket-key")
+    return len(keys) == 1 and _KEY.fullmatch(keys[0]) is not None
+
+
+def _has_one_version(request: Request) -> bool:
+    return request.headers.get_all("sec-websocket-version") in [[str(version)] for version in VERSIONS]
+
+
+RULES = (
+    Rule(
+        lambda request: request.method == "GET",
+        405,
+        "A WebSocket handshake is a GET request.",
+        ((b"allow", b"GET"),),
+    ),
+    Rule(lambda request: request.http_version < "2", 505, "A WebSocket handshake is an HTTP/1.1 request."),
+    # RFC 9110 7.8: "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0 request."
+    Rule(
+        lambda request: request.http_version >= "1.1", 426, "A WebSocket handshake needs HTTP/1.1.", _UPGRADE
+    ),
+    Rule(_has_one_host, 400, "There must be exactly one Host header, with a host in it."),
+    Rule(_has_no_body, 400, "A WebSocket handshake has no body."),
+    Rule(
+        lambda r: _lists(r, "upgrade", "websocket"),
+        426,
+        "This address speaks WebSocket: ask for an upgrade.",
+        _UPGRADE,
+    ),
+    Rule(
+        lambda r: _lists(r, "connection", "upgrade"),
+        426,
+        "The Connection header must name the upgrade.",
+        _UPGRADE,
+    ),
+    Rule(_has_one_key, 400, "There must be exactly one Sec-WebSocket-Key header, with 16 bytes in base64."),
+    Rule(_has_one_version, 426, "The Sec-WebSocket-Version must be 13 or 8.", _SUPPORTED),
+)
+
+
+class ServerHandshake:
+    """One client's opening handshake, from its first byte to the `Protocol` that follows.
+
+    `receive_data` until there is a request, `check` it, then `accept` it or `respond` otherwise. Between the first two
+    a request that does not ask for a WebSocket can be answered as plain HTTP.
+
+    Args:
+        limits: what the client may send, here and later.
+        origins: which pages may cause a request. By default an `Origin` header must match the `Host` header, a request
+            without one passing, for browsers send it always; None lets all pass; a collection names those that pass,
+            such as ``https://example.com``, and None in it stands for requests without the header.
+        extensions: what may be used if the client offers it.
+
+    Raises:
+        TypeError: `origins` is a string, in which each character would be an origin.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits = Limits(),
+        origins: Collection[str | None] | Literal[OriginPolicy.SAME_ORIGIN] | None = SAME_ORIGIN,
+        extensions: Sequence[ExtensionFactory] = (),
+    ) -> None:
+        if isinstance(origins, str):
+            raise TypeError("origins must be a collection of strings: put the one string into a list")
+        #: The client's choice of `VERSIONS`, and the subprotocols that it offers in its order of preference; once checked.
+        self.version = 0
+        self.proposed_subprotocols: tuple[str, ...] = ()
+        self._limits = limits
+        self._origins = origins
+        self._extensions = extensions
+        self._reader = HeadReader(limits)
+        self._request: Request | None = None
+        self._offers: list[tuple[str, list[tuple[str, str | None]]]] = []
+
+    @property
+    def request(self) -> Request:
+        """The client's request.
+
+        Raises:
+            LocalProtocolError: it is not complete yet.
+        """
+        if self._request is None:
+            raise LocalProtocolError("the request is not complete: go on with receive_data()")
+        return self._request
+
+    def receive_data(self, data: bytes) -> Request | None:
+        """Take what the client sent, nothing meaning the end; return the request as soon as its head is complete.
+
+        Raises:
+            HandshakeFailed: this is not HTTP, passes a limit, or ended too early; `response` says so to the client.
+            LocalProtocolError: the request is complete: what comes behind it belongs to what follows the handshake.
+        """
+        if self._request is not None:
+            raise LocalProtocolError("the request is complete: what follows it is not part of the handshake")
+        if not data:
+            raise _refusal(
+                400, _UNREADABLE[400], "the client closed the connection before its request was complete"
+            )
+        try:
+            head = self._reader.feed(data)
+            if head is not None:
+                self._request = self._parse(head)
+        except HeadError as exc:
+            raise _refusal(exc.status, _UNREADABLE[exc.status], str(exc)) from exc
+        return self._request
+
+    def _parse(self, head: bytes) -> Request:
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.max_head)
+        event = cast("h11.Request", parse_head(connection, head))
+        texts = (text.decode("latin-1") for text in (event.method, event.target, event.http_version))
+        method, target, http_version = texts
+        return Request(method, target, Headers(event.headers), http_version)
+
+    def check(self) -> None:
+        """Hold the request to the rules of RFC 6455 4.2.1, and its origin to what was configured.
+
+        Raises:
+            HandshakeFailed: it breaks one; `response` says which.
+        """
+        for rule in RULES:
+            if not rule.holds(self.request):
+                raise _refusal(rule.status, rule.sentence, headers=rule.headers)
+        headers = self.request.headers
+        try:
+            self.proposed_subprotocols = tuple(parse_subprotocols(headers.get_all("sec-websocket-protocol")))
+        except ValueError as exc:
+            sentence = "The Sec-WebSocket-Protocol header must list tokens, each once."
+            raise _refusal(400, sentence, f"Invalid Sec-WebSocket-Protocol header: {exc}") from exc
+        offers = headers.get_all("sec-websocket-extensions")
+        try:
+            self._offers = parse_extensions(", ".join(offers)) if offers else []
+        except ValueError as exc:
+            sentence = "The Sec-WebSocket-Extensions header is malformed."
+            raise _refusal(400, sentence, f"Invalid Sec-WebSocket-Extensions header: {exc}") from exc
+        version = int(headers.get("sec-websocket-version", ""))
+        self._check_origin("origin" if version == 13 else "sec-websocket-origin")
+        self.version = version
+
+    def _check_origin(self, name: str) -> None:
+        values = self.request.headers.get_all(name)
+        if len(values) > 1:
+            raise _refusal(400, "There must be at most one Origin header.")
+        origin = values[0] if values else None
+        if not self._is_allowed(origin):
+            raise _refusal(
+                403, "Requests from this origin are not allowed.", f"the origin {origin!r} is not allowed"
+            )
+
+    def _is_allowed(self, origin: str | None) -> bool:
+        if self._origins is None:
+            return True
+        if self._origins is SAME_ORIGIN:
+            return origin is None or _is_same_origin(origin, self.request.headers.get("host", ""))
+        if origin is None:
+            return None in self._origins
+        return _canonical(origin) in {_canonical(allowed) for allowed in self._origins if allowed is not None}
+
+    def accept(
+        self, *, masks: MaskPool, subprotocol: str | None = None, extra_headers: HeadersLike = ()
+    ) -> tuple[bytes, Protocol, bytes]:
+        """Return the bytes of the 101, the protocol that follows, and what the client sent behind its request.
+
+        Args:
+            masks: handed on to the protocol.
+            subprotocol: the one to speak; the client fails the connection unless it has offered it.
+            extra_headers: headers of the answer besides those of the handshake.
+
+        Raises:
+            LocalProtocolError: the request has not passed `check`.
+            ValueError: the subprotocol or a header cannot be sent.
+        """
+        if not self.version:
+            raise LocalProtocolError("the request has not passed check()")
+        if subprotocol is not None and not is_token(subprotocol):
+            raise ValueError(f"{subprotocol!r} cannot be the name of a subprotocol")
+        extra = encode_headers(extra_headers)
+        refuse_handshake_headers(extra, _ARGUMENTS)
+        answers, extensions = self._negotiate()
+        headers = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade")]
+        key = self.request.headers.get("sec-websocket-key", "")
+        headers.append((b"Sec-WebSocket-Accept", accept_value(key).encode()))
+        if subprotocol is not None:
+            headers.append((b"Sec-WebSocket-Protocol", subprotocol.encode()))
+        if answers:
+            headers.append((b"Sec-WebSocket-Extensions", format_extensions(answers).encode()))
+        head = _format_head(101, b"Switching Protocols", [*headers, *extra])
+        protocol = Protocol(
+            Role.SERVER,
+            masks=masks,
+            limits=self._limits,
+            subprotocol=subprotocol,
+            extensions=tuple(extensions),
+        )
+        return head, protocol, self._reader.rest
+
+    def _negotiate(self) -> tuple[list[tuple[str, Params]], list[Extension]]:
+        """Return what is answered to the client's offers and agreed on: for each extension its first acceptable offer."""
+        factories = {factory.name: factory for factory in self._extensions}
+        answers: list[tuple[str, Params]] = []
+        extensions: list[Extension] = []
+        for name, params in self._offers:
+            accepted = factories[name].accept_offer(params) if name in factories else None
+            if accepted is not None:
+                answers.append((name, accepted[0]))
+                extensions.append(accepted[1])
+                del factories[name]
+        return answers, extensions
+
+    def respond(self, response: Response) -> bytes:
+        """Return the bytes of an answer that ends the connection; how its body is delimited is decided here.
+
+        Raises:
+            ValueError: the status is not one of a final answer, or a header or the reason cannot be sent.
+        """
+        if not 200 <= response.status <= 599:
+            raise ValueError(
+                f"{response.status} is not the status of a final answer: use one from 200 to 599"
+            )
+        headers = [
+            (name.title().replace(b"Websocket", b"WebSocket"), value)
+            for name, value in encode_headers(response.headers)
+            if name.lower() not in FRAMING
+        ]
+        # RFC 9110 7.8: who sends Upgrade must name it in Connection.
+        upgrade = b", Upgrade" if any(name == b"Upgrade" for name, _ in headers) else b""
+        headers.append((b"Connection", b"close" + upgrade))
+        body = b"" if response.status in _WITHOUT_BODY else response.body
+        if response.status not in _WITHOUT_BODY:
+            headers.append((b"Content-Length", b"%d" % len(body)))
+        if self._request is not None and self._request.method == "HEAD":
+            body = b""
+        ((_, reason),) = encode_headers([("reason", response.reason or _REASONS.get(response.status, ""))])
+        return _format_head(response.status, reason, headers) + body
+
+
+def _refusal(
+    status: int, sentence: str, detail: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> HandshakeFailed:
+    content_type = (b"content-type", b"text/plain; charset=utf-8")
+    response = Response(status, Headers([content_type, *headers]), sentence.encode() + b"\n")
+    return HandshakeFailed(detail or sentence, response)
+
+
+def _format_head(status: int, reason: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"HTTP/1.1 %d %s\r\n%s\r\n" % (
+        status,
+        reason,
+        b"".join(b"%s: %s\r\n" % header for header in headers),
+    )
+
+
+def _canonical(origin: str) -> tuple[str, str, int | None] | str:
+    """Return scheme, host and port of an origin (RFC 6454 4); one that has none, such as ``null``, as it is."""
+    parts = _ORIGIN.fullmatch(origin.lower())
+    if parts is None:
+        return origin
+    scheme, host, port = parts[1], parts[2], parts[3]
+    return scheme, host, int(port) if port else _DEFAULT_PORTS.get(scheme)
+
+
+def _is_same_origin(origin: str, host: str) -> bool:
+    """Compare host and port; the scheme is out of sight where TLS ends before this server, so the origin's counts."""
+    parts = _canonical(origin)
+    target = cast("re.Match[str]", HOST.fullmatch(host.lower()))
+    if isinstance(parts, str) or parts[0] not in _DEFAULT_PORTS:
+        return False
+    scheme, name, port = parts
+    return (name, port) == (target[1], int(target[2]) if target[2] else _DEFAULT_PORTS[scheme])
