@@ -1,0 +1,39 @@
+"""How bytes move between streams and us: the facade of this package, which must not know anything of WebSocket."""
+
+from __future__ import annotations
+
+import sys
+
+import trio
+
+from ._base import BATCH, HIGH_WATER, LOW_WATER, Chunk, Receiver, Transport
+from ._stream import StreamTransport
+
+if sys.platform != "win32":  # there is neither epoll nor kqueue
+    from ._socket import SocketTransport
+
+
+def make_transport(stream: trio.abc.Stream, *, read_size: int = BATCH) -> Transport:
+    """The transport for *stream*: one served by the shared poller for a plain socket, one with two tasks for all else.
+
+    *read_size* is how many bytes one read takes at most; 64 KiB by default, as a larger read gains nothing and a
+    smaller one costs calls.
+
+    Raises:
+        ValueError: *read_size* is less than 1.
+    """
+    if read_size < 1:
+        raise ValueError(f"read_size must be at least 1 byte, not {read_size}")
+    if sys.platform != "win32" and isinstance(stream, trio.SocketStream):
+        return SocketTransport(stream, read_size)
+    return StreamTransport(stream, read_size)
+
+
+__all__ = [
+    "HIGH_WATER",
+    "LOW_WATER",
+    "Chunk",
+    "Receiver",
+    "Transport",
+    "make_transport",
+]

@@ -1,0 +1,335 @@
+"""SocketTransport: plain TCP and Unix sockets, served by the shared poller; it must not know what the bytes mean."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from ._base import BATCH, LOW_WATER, Chunk, Receiver, Transport, log_failure
+from ._poller import ERROR, HANGUP, READ, WRITE, Poller
+
+assert sys.platform != "win32", "Windows has neither epoll nor kqueue"
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# From here on a chunk goes out uncopied beside others (sendmsg) instead of joined with them: a copy costs more than an
+# entry in the kernel's list of buffers.
+_LARGE: Final = 16384
+# Buffers in one sendmsg; IOV_MAX is 1024 on Linux, macOS and the BSDs.
+_MAX_BUFFERS: Final = 1024
+
+# What a SocketTransport is in; it only ever moves forward.
+#   NEW      not started, the stream is the caller's
+#   OPEN     reads and writes
+#   ENDING   writes what is queued, then SHUT_WR; reads
+#   ENDED    SHUT_WR is done; reads
+#   CLOSING  writes what is queued, then closes
+#   FAILED   a write failed: the last read is being handed over
+#   ABORTED  closed; connection_lost is due
+#   LOST     connection_lost was called
+_NEW, _OPEN, _ENDING, _ENDED, _CLOSING, _FAILED, _ABORTED, _LOST = range(8)
+
+
+class SocketTransport(Transport):
+    """A connected stream socket, taken over from a `trio.SocketStream` (which has set TCP_NODELAY where there is TCP).
+
+    The socket moves out of *stream* at `start`; from then on *stream* counts as closed, so read its addresses before.
+    *read_size* bounds one read; 64 KiB at most, as all sockets share one buffer of that size.
+    """
+
+    __slots__ = (
+        "_above",
+        "_accepted",
+        "_buffered",
+        "_eof",
+        "_error",
+        "_fd",
+        "_paused",
+        "_phase",
+        "_poller",
+        "_queue",
+        "_read_size",
+        "_receiver",
+        "_sock",
+        "_stream",
+        "_want",
+        "_watched",
+        "_wrote",
+        "due",
+        "since",
+    )
+
+    _poller: Poller
+    _receiver: Receiver
+    _sock: socket.socket
+    _fd: int
+
+    def __init__(self, stream: trio.SocketStream, read_size: int = BATCH) -> None:
+        self._stream: trio.SocketStream | None = stream
+        self._read_size = min(read_size, BATCH)
+        self._phase = _NEW
+        # None: nothing is queued, as on most connections most of the time.
+        self._queue: deque[Chunk] | None = None
+        self._buffered = 0
+        self._accepted = 0
+        # A failure inside one of the receiver's calls, to be told at the next turn.
+        self._error: Exception | None = None
+        self._want = READ
+        self._watched = False
+        self._wrote = 0  # the turn of the last write that was tried at once
+        self._above = False  # above LOW_WATER since `drained` was called
+        self._paused = False
+        self._eof = False
+        self.due = False  # in the poller's list for the next turn
+        self.since = 0  # the turn in which it was added
+
+    @property
+    def buffered(self) -> int:
+        return self._buffered
+
+    @property
+    def accepted(self) -> int:
+        return self._accepted
+
+    @property
+    def can_end(self) -> bool:
+        return True
+
+    def start(self, receiver: Receiver, nursery: trio.Nursery) -> None:
+        assert self._stream is not None, "start() is called once"
+        taken = self._stream.socket
+        if taken.fileno() == -1:
+            raise trio.ClosedResourceError("the stream is closed already")
+        self._poller = Poller.current()
+        self._stream = None
+        trio.lowlevel.notify_closing(taken)  # what Trio's own set remembers of it would cost at every packet
+        self._sock = socket.socket(taken.family, taken.type, taken.proto, taken.detach())
+        self._sock.setblocking(False)
+        self._fd = self._sock.fileno()
+        self._receiver = receiver
+        self._phase = _OPEN
+        self.since = self._poller.turn
+        self._poller.add(self._fd, self)
+        self._watch(READ)
+
+    def write(self, *chunks: Chunk) -> None:
+        size = sum(map(len, chunks))
+        if self._phase != _OPEN or not size:
+            return
+        self._buffered += size
+        rest: Sequence[Chunk] = chunks
+        if self._queue is not None:
+            self._queue.extend(rest)
+        else:
+            # The first write of a turn goes at once. Those behind it are corked: they leave together.
+            if self._wrote != self._poller.turn and len(chunks) <= _MAX_BUFFERS:
+                self._wrote = self._poller.turn
+                rest = self._send(chunks, size)
+                if not rest:
+                    return
+            self._queue = deque(rest)
+        if self._want & WRITE == 0:  # else the kernel is full, and the poller goes on when it has room
+            if self._buffered >= BATCH and self._error is None:
+                self._flush()
+            self._call_soon()
+        if self._buffered > LOW_WATER:
+            self._above = True
+
+    def pause_reading(self) -> None:
+        # The set is changed only when data does arrive meanwhile: mostly reading resumes before that.
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        if self._reads and not (self._watched and self._want & READ):
+            self._watch(self._want | READ)
+
+    def end(self) -> None:
+        if self._phase == _OPEN:
+            self._phase = _ENDING
+            self._call_soon()
+
+    def close(self) -> None:
+        if _OPEN <= self._phase < _CLOSING:
+            self._phase = _CLOSING
+            self._call_soon()
+
+    def abort(self) -> None:
+        if _NEW < self._phase < _FAILED:
+            self._phase = _ABORTED
+            self._release()
+            self._call_soon()
+
+    def serve(self, events: int) -> None:
+        """Do what *events* call for, and what is due. Called by the poller and the flusher alone."""
+        if self._phase >= _ABORTED:
+            self.lose(None)
+            return
+        if self._queue is not None and self._error is None and (events & ~READ or not self._want & WRITE):
+            self._flush()
+        if self._phase == _ENDING and self._queue is None and self._error is None:
+            self._shutdown()
+        if self._error is not None:
+            self._fail(self._error)
+        elif self._phase == _CLOSING and self._queue is None:
+            self.lose(None)
+        else:
+            if self._above and self._buffered <= LOW_WATER and self._phase != _CLOSING:
+                self._above = False
+                self._receiver.drained()
+            if events & ~WRITE and self._phase < _FAILED:
+                self._input(events)
+
+    def lose(self, exc: Exception | None) -> None:
+        """Tell the receiver, once, that all is over."""
+        if self._phase == _LOST:
+            return
+        if self._phase == _ABORTED:
+            exc = None
+        else:
+            self._release()
+        self._phase = _LOST
+        try:
+            self._receiver.connection_lost(exc)
+        except Exception as failure:  # noqa: BLE001 - a receiver's failure ends its own connection only
+            log_failure("a receiver failed when its connection was lost", failure)
+
+    @property
+    def _reads(self) -> bool:
+        return not (self._paused or self._eof) and _OPEN <= self._phase < _CLOSING
+
+    def _call_soon(self) -> None:
+        if not self.due:
+            self.due = True
+            self._poller.call_soon(self)
+
+    def _watch(self, want: int) -> None:
+        old, self._want = self._want if self._watched else None, want
+        if old == want:
+            return
+        try:
+            self._poller.watch(self._fd, old, want)
+            self._watched = True
+        except OSError as exc:  # out of memory, or of watches
+            self._error = exc
+            self._call_soon()
+
+    def _unwatch(self) -> None:
+        if self._watched:
+            self._watched = False
+            with suppress(OSError):
+                self._poller.watch(self._fd, self._want, None)
+
+    def _release(self) -> None:
+        # In this order: a descriptor that is closed may be another's the next moment.
+        self._unwatch()
+        self._poller.remove(self._fd)
+        with suppress(OSError):
+            self._sock.close()
+        self._queue = None
+        self._buffered = 0
+
+    def _send(self, chunks: Sequence[Chunk], size: int) -> Sequence[Chunk]:
+        """Offer *chunks*, *size* bytes in all, to the kernel once. Returns what it did not take."""
+        try:
+            if len(chunks) == 1:
+                sent = self._sock.send(chunks[0])
+            elif max(map(len, chunks)) >= _LARGE:
+                sent = self._sock.sendmsg(chunks)
+            else:
+                sent = self._sock.send(b"".join(chunks))
+        except BlockingIOError:
+            sent = 0
+        except OSError as exc:
+            self._error = exc
+            self._call_soon()
+            return chunks
+        self._buffered -= sent
+        self._accepted += sent
+        if sent == size:
+            return ()
+        self._watch(self._want | WRITE)
+        return _behind(chunks, sent)
+
+    def _flush(self) -> None:
+        """Offer the next batch of what is queued: one a turn, so that nobody waits for a large queue of another."""
+        queue = self._queue
+        assert queue is not None
+        batch: list[Chunk] = []
+        size = 0
+        while queue and size < BATCH and len(batch) < _MAX_BUFFERS:
+            chunk = queue.popleft()
+            batch.append(chunk)
+            size += len(chunk)
+        queue.extendleft(reversed(self._send(batch, size)))
+        if not queue:
+            self._queue = None
+            self._watch(self._want & ~WRITE)
+        else:
+            self._watch(self._want | WRITE)
+
+    def _shutdown(self) -> None:
+        self._phase = _ENDED
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as exc:
+            self._error = exc
+
+    def _input(self, events: int) -> None:
+        if not self._reads:
+            self._ignore(events)
+            return
+        try:
+            size = self._sock.recv_into(self._poller.buffer, self._read_size)
+        except BlockingIOError:
+            return
+        except OSError as exc:
+            self.lose(exc)
+            return
+        if size:
+            self._hand_over(size)
+        else:
+            self._eof = True
+            self._watch(self._want & ~READ)  # else the kernel would report the end for ever
+            self._receiver.eof_received()
+
+    def _hand_over(self, size: int) -> None:
+        with self._poller.buffer[:size] as data:
+            self._receiver.data_received(data)
+
+    def _ignore(self, events: int) -> None:
+        """Deal with news about input nobody reads, so that the kernel does not repeat it for ever."""
+        if events & ERROR and (code := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+            self._fail(OSError(code, os.strerror(code)))
+        elif events & (ERROR | HANGUP) and self._queue is None:
+            # Both sides have ended, in good order. That cannot be masked; what is unread stays until reading resumes.
+            self._unwatch()
+        else:
+            self._watch(self._want & ~READ)
+
+    def _fail(self, exc: Exception) -> None:
+        """Hand over what has arrived before the failure, then report it."""
+        if self._phase < _CLOSING and not self._eof:
+            self._phase = _FAILED
+            size = 0
+            with suppress(OSError):
+                size = self._sock.recv_into(self._poller.buffer, BATCH)
+            if size:
+                self._hand_over(size)
+        self.lose(exc)
+
+
+def _behind(chunks: Sequence[Chunk], sent: int) -> list[Chunk]:
+    """What is left of *chunks* behind the first *sent* bytes."""
+    for index, chunk in enumerate(chunks):
+        if sent < len(chunk):
+            return [memoryview(chunk)[sent:], *chunks[index + 1 :]]
+        sent -= len(chunk)
+    return []

@@ -1,0 +1,215 @@
+"""StreamTransport: any `trio.abc.Stream` (TLS, memory streams, tunnels); it must not know which, nor what the bytes mean.
+
+One task reads and one writes, both in the nursery given. The writer is the one that closes the stream and reports the
+loss of the connection, whichever of the two learns of it first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, TypeVarTuple
+
+import trio
+
+from ._base import BATCH, LOW_WATER, Chunk, Receiver, Transport, log_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Args = TypeVarTuple("_Args")
+
+# What a StreamTransport is in; it only ever moves forward.
+#   NEW      not started, the stream is the caller's
+#   OPEN     reads and writes
+#   ENDING   writes what is queued, then send_eof; reads
+#   ENDED    send_eof is done; reads
+#   CLOSING  writes what is queued, then aclose
+#   FAILED   a write failed: the last read is being handed over
+#   ABORTED  is being closed
+#   LOST     connection_lost was called
+_NEW, _OPEN, _ENDING, _ENDED, _CLOSING, _FAILED, _ABORTED, _LOST = range(8)
+
+# Scheduler passes a reader gets when a write has failed: one to learn of data that came with the failure, and for TLS
+# over a socket up to three until they are decrypted and handed over.
+_LAST_READ_PASSES: Final = 4
+
+
+class StreamTransport(Transport):
+    """A `trio.abc.Stream` of any kind. *read_size* is what one `receive_some` may return at most."""
+
+    __slots__ = (
+        "_above",
+        "_accepted",
+        "_buffered",
+        "_error",
+        "_paused",
+        "_phase",
+        "_queue",
+        "_read_size",
+        "_reader_lot",
+        "_reader_scope",
+        "_receiver",
+        "_stream",
+        "_writer_lot",
+        "_writer_scope",
+    )
+
+    _receiver: Receiver
+
+    def __init__(self, stream: trio.abc.Stream, read_size: int = BATCH) -> None:
+        self._stream = stream
+        self._read_size = read_size
+        self._phase = _NEW
+        self._queue: deque[Chunk] = deque()
+        self._buffered = 0
+        self._accepted = 0
+        self._error: Exception | None = None
+        self._above = False  # above LOW_WATER since `drained` was called
+        self._paused = False
+        self._reader_lot = trio.lowlevel.ParkingLot()
+        self._writer_lot = trio.lowlevel.ParkingLot()
+        self._reader_scope = trio.CancelScope()
+        self._writer_scope = trio.CancelScope()
+
+    @property
+    def buffered(self) -> int:
+        return self._buffered
+
+    @property
+    def accepted(self) -> int:
+        return self._accepted
+
+    @property
+    def can_end(self) -> bool:
+        return isinstance(self._stream, trio.abc.HalfCloseableStream)
+
+    def start(self, receiver: Receiver, nursery: trio.Nursery) -> None:
+        self._receiver = receiver
+        nursery.start_soon(self._write_all, name="trio_ws writer")
+        nursery.start_soon(self._read_all, name="trio_ws reader")
+        self._phase = _OPEN
+
+    def write(self, *chunks: Chunk) -> None:
+        size = sum(map(len, chunks))
+        if self._phase != _OPEN or not size:
+            return
+        self._queue.extend(chunks)
+        self._buffered += size
+        if self._buffered > LOW_WATER:
+            self._above = True
+        self._writer_lot.unpark()
+
+    def pause_reading(self) -> None:
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        self._reader_lot.unpark()
+
+    def end(self) -> None:
+        if self._phase == _OPEN:
+            self._phase = _ENDING
+            self._writer_lot.unpark()
+
+    def close(self) -> None:
+        if _OPEN <= self._phase < _CLOSING:
+            self._phase = _CLOSING
+            self._reader_scope.cancel()
+            self._writer_lot.unpark()
+
+    def abort(self) -> None:
+        self._abort(None)
+
+    async def _read_all(self) -> None:
+        with self._reader_scope:
+            try:
+                while self._phase < _FAILED:
+                    while self._paused:
+                        await self._reader_lot.park()
+                    data = await self._stream.receive_some(self._read_size)
+                    if self._phase == _CLOSING or self._phase >= _ABORTED:
+                        return
+                    if not data:
+                        self._call(self._receiver.eof_received)
+                        return
+                    self._call(self._receiver.data_received, data)
+            except Exception as exc:  # noqa: BLE001 - whatever a stream raises, it is this connection's end
+                self._abort(exc)
+
+    async def _write_all(self) -> None:
+        try:
+            with self._writer_scope:
+                try:
+                    await self._write_queue()
+                    await self._stream.aclose()
+                except Exception as exc:  # noqa: BLE001 - as in the reader
+                    await self._last_read(exc)
+        finally:
+            # Whatever brought us here: nothing may follow a write that was cut off, so the stream is closed visibly.
+            self._reader_scope.cancel()
+            with suppress(Exception):
+                await trio.aclose_forcefully(self._stream)
+            self._lose()
+
+    async def _write_queue(self) -> None:
+        """Write until `close` was called and all is written."""
+        while self._phase < _FAILED and (self._queue or self._phase != _CLOSING):
+            if self._queue:
+                batch = self._take_batch()
+                await self._stream.send_all(batch)
+                self._buffered -= len(batch)
+                self._accepted += len(batch)
+                if self._above and self._buffered <= LOW_WATER and self._phase < _CLOSING:
+                    self._above = False
+                    self._call(self._receiver.drained)
+            elif self._phase == _ENDING:
+                self._phase = _ENDED
+                if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                    await self._stream.send_eof()
+            else:
+                await self._writer_lot.park()
+
+    def _take_batch(self) -> Chunk:
+        """The next 64 KiB: a larger chunk goes in parts, so that `accepted` shows progress within it."""
+        parts: list[Chunk] = []
+        room = BATCH
+        while self._queue and room:
+            chunk = self._queue.popleft()
+            if len(chunk) > room:
+                view = memoryview(chunk)
+                self._queue.appendleft(view[room:])
+                chunk = view[:room]
+            parts.append(chunk)
+            room -= len(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _last_read(self, exc: Exception) -> None:
+        """A write failed: let the reader hand over what has arrived before, also while it was paused."""
+        self._error = exc
+        if self._phase < _CLOSING:
+            self._phase = _FAILED
+            self.resume_reading()
+            for _ in range(_LAST_READ_PASSES):
+                await trio.lowlevel.checkpoint()
+
+    def _abort(self, exc: Exception | None) -> None:
+        if _NEW < self._phase < _FAILED:
+            self._phase = _ABORTED
+            self._error = exc
+            self._reader_scope.cancel()
+            self._writer_scope.cancel()
+
+    def _call(self, method: Callable[[*_Args], None], *args: *_Args) -> None:
+        """Call the receiver; if it fails, which it promised not to, that ends this connection."""
+        try:
+            method(*args)
+        except Exception as exc:  # noqa: BLE001 - a receiver's failure ends its own connection only
+            log_failure("a receiver failed; its connection is aborted", exc)
+            self._abort(exc)
+
+    def _lose(self) -> None:
+        self._phase = _LOST
+        self._queue.clear()
+        self._buffered = 0
+        self._call(self._receiver.connection_lost, self._error)
