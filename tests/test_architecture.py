@@ -20,14 +20,17 @@ import pytest
 # Modules between two arrows do not import each other. `protocol` or `transport` alone is the facade, its `__init__`.
 PROTOCOL = (
     "_close, _errors, _limits > _events > _state, _mask > _codec > _accel > _deflate, _headers, _liveness > _protocol",
-    "_protocol > _handshake > __init__",
+    "_protocol > _handshake > _handshake_client, _handshake_server > __init__",
 )
 TRANSPORT = (
-    "_base, _ready > _poller, _stream > _dial > _proxy > __init__",
-    "_poller, _stream > _listen > __init__",
+    "_base > _poller > _socket > _dial > _proxy > __init__",
+    "_base > _stream > _dial > _proxy > __init__",
+    "_socket, _stream > _listen > __init__",
 )
 # Outside of the two rooms a whole line may import every line before it, and both facades.
-CONNECTION = ("_errors, _config, _timers > _inbox > _link > _pieces > _connection > _prepared, _bytestream",)
+CONNECTION = (
+    "_errors, _config, _timers, _endpoint > _inbox, _pings > _pieces > _link > _connection > _prepared, _bytestream",
+)
 ENDPOINTS = (
     "_url > _client > _reconnect",
     "_request > _server > _router",
@@ -40,7 +43,7 @@ LINES = (CONNECTION, ENDPOINTS, BROADCAST, FACADE, TOP)
 # What is not the standard library, and the modules that may import it ("*": every module outside of `protocol`).
 FOREIGN = {
     "trio": {"*"},
-    "h11": {"protocol._handshake"},
+    "h11": {"protocol._handshake", "protocol._handshake_client", "protocol._handshake_server"},
     "prompt_toolkit": {"_cli"},
 }
 # Only for the type checkers, which all bring it along.
@@ -247,7 +250,7 @@ def test_nothing_private_of_trio_or_h11(module: str) -> None:
         ("protocol._codec", "from . import Protocol"),
         ("protocol._protocol", "from .. import transport"),
         ("protocol._protocol", "import h11"),
-        ("transport._poller", "from ._stream import StreamTransport"),
+        ("transport._socket", "from ._stream import StreamTransport"),
         ("transport._listen", "from ._dial import dial"),
         ("transport._base", "from ..protocol import Protocol"),
         ("transport", "import trio_ws.protocol"),

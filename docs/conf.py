@@ -1,0 +1,21 @@
+"""Sphinx configuration. The documented package is the installed one, so that what is shown is what is shipped."""
+
+import importlib.metadata
+
+project = "trio_ws"
+author = "trio_ws contributors"
+copyright = author
+release = version = importlib.metadata.version("trio_ws")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "newsfragments"]
+html_theme = "furo"
+html_title = f"trio_ws {release}"
+
+# Single backticks in docstrings are code; a name in them need not be one that the reference lists.
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "imported-members": True, "show-inheritance": True}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
