@@ -7,6 +7,8 @@ import sys
 import trio
 
 from ._base import BATCH, HIGH_WATER, LOW_WATER, Chunk, Receiver, Transport
+from ._dial import dial_tcp, dial_unix, start_tls
+from ._listen import UnixListener, accept_forever, open_tcp_listeners, open_unix_listener
 from ._stream import StreamTransport
 
 if sys.platform != "win32":  # there is neither epoll nor kqueue
@@ -35,5 +37,12 @@ __all__ = [
     "Chunk",
     "Receiver",
     "Transport",
+    "UnixListener",
+    "accept_forever",
+    "dial_tcp",
+    "dial_unix",
     "make_transport",
+    "open_tcp_listeners",
+    "open_unix_listener",
+    "start_tls",
 ]
