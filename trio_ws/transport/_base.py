@@ -96,8 +96,8 @@ class Transport(abc.ABC):
 
         Until this has returned the stream is still the caller's to close, and the other methods do nothing.
 
-        *nursery* holds the tasks of transports that need some. When it is cancelled such a transport closes its stream
-        at once and reports ``connection_lost(None)``; one without tasks in it is ended by `abort` alone.
+        *nursery* holds the tasks of transports that need some. Its cancellation ends no transport: how a connection
+        ends is for its owner to decide, who may have a last word to say, and who calls `abort` in the end.
 
         Raises:
             OSError: no descriptor was left for the poller.

@@ -69,8 +69,9 @@ class StreamTransport(Transport):
         self._paused = False
         self._reader_lot = trio.lowlevel.ParkingLot()
         self._writer_lot = trio.lowlevel.ParkingLot()
-        self._reader_scope = trio.CancelScope()
-        self._writer_scope = trio.CancelScope()
+        # Shielded: how a connection ends when its surroundings are cancelled is its owner's decision, as for sockets.
+        self._reader_scope = trio.CancelScope(shield=True)
+        self._writer_scope = trio.CancelScope(shield=True)
 
     @property
     def buffered(self) -> int:
