@@ -166,9 +166,9 @@ class ClientHandshake:
             reason = event.reason.decode("latin-1")
             response = Response(event.status_code, Headers(event.headers), reason=reason)
             if response.status == 101:
+                self._complete = True  # whatever comes of it: no second answer can mend a wrong one
                 self._check(response, event.http_version)
                 self._response = response
-                self._complete = True
                 return response
             if response.status >= 200:
                 self._response = response
