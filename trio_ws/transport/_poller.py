@@ -161,6 +161,8 @@ class Poller:
                     await trio.lowlevel.wait_readable(self._ready.fileno())
                 except trio.ClosedResourceError:  # the flusher saw the last socket go
                     return
+                if self._retired():  # the flusher saw it between the event that woke this task and its turn
+                    return
                 self.turn += 1
                 await self._serve(self._live(self._ready.poll(_MAX_EVENTS), self.turn))
         finally:
