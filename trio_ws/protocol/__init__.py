@@ -6,6 +6,19 @@ from ._close import CloseCode, CloseReason, encode_close, may_be_sent
 from ._codec import Decoder, encode_frame
 from ._errors import ERRORS, LocalProtocolError, ProtocolError, RemoteProtocolError
 from ._events import Close, Event, Fragment, Ping, Pong
+from ._handshake import HandshakeFailed, Request, Response
+from ._handshake_client import ClientHandshake
+from ._handshake_server import SAME_ORIGIN, OriginPolicy, ServerHandshake
+from ._headers import (
+    Extension,
+    ExtensionFactory,
+    Headers,
+    HeadersLike,
+    encode_headers,
+    format_extensions,
+    parse_extensions,
+    parse_subprotocols,
+)
 from ._limits import Limits
 from ._liveness import Liveness, PingLedger, Verdict
 from ._mask import MaskPool, apply_mask
@@ -14,17 +27,25 @@ from ._state import Input, Phase, State
 
 __all__ = [
     "ERRORS",
+    "SAME_ORIGIN",
+    "ClientHandshake",
     "Close",
     "CloseCode",
     "CloseReason",
     "Decoder",
     "Event",
+    "Extension",
+    "ExtensionFactory",
     "Fragment",
+    "HandshakeFailed",
+    "Headers",
+    "HeadersLike",
     "Input",
     "Limits",
     "Liveness",
     "LocalProtocolError",
     "MaskPool",
+    "OriginPolicy",
     "Phase",
     "Ping",
     "PingLedger",
@@ -32,11 +53,18 @@ __all__ = [
     "Protocol",
     "ProtocolError",
     "RemoteProtocolError",
+    "Request",
+    "Response",
     "Role",
+    "ServerHandshake",
     "State",
     "Verdict",
     "apply_mask",
     "encode_close",
     "encode_frame",
+    "encode_headers",
+    "format_extensions",
     "may_be_sent",
+    "parse_extensions",
+    "parse_subprotocols",
 ]

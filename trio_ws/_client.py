@@ -1,0 +1,306 @@
+"""Opening connections as a client; knows nothing of servers.
+
+The deadline ``connect_timeout`` covers TCP, TLS and the handshake together. Whatever goes wrong before the connection
+is open is raised where it was asked for, at once, with its cause, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Unpack
+
+import trio
+
+from ._config import ClientConfig, ClientOptions
+from ._connection import WebSocketConnection, masks, until_over
+from ._errors import ConnectionRejected, ConnectionTimeout, DisconnectionTimeout, HandshakeError
+from ._url import WebSocketURL, ascii_host, make_target, parse_url
+from .protocol import ClientHandshake, HandshakeFailed, HeadersLike, Response
+from .transport import dial_tcp, start_tls
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+
+def open_websocket(
+    host: str,
+    port: int,
+    resource: str,
+    *,
+    use_ssl: bool | ssl.SSLContext,
+    **options: Unpack[ClientOptions],
+) -> AbstractAsyncContextManager[WebSocketConnection]:
+    """Open a connection for the length of an ``async with`` block, and close it at its end.
+
+    Args:
+        host: name or IP address.
+        port: TCP port.
+        resource: path and query, such as ``/chat?room=1``.
+        use_ssl: True for TLS with the default context, False for none, or the `ssl.SSLContext` to use.
+        options: see `ClientOptions`.
+
+    Raises:
+        TypeError: `use_ssl` is neither, or an option is unknown.
+        ValueError: an option is out of range, or cannot be sent.
+
+    Entering raises `HandshakeError` (`ConnectionTimeout`, `ConnectionRejected`, or itself with the cause), leaving
+    raises `DisconnectionTimeout` if the peer did not answer the close frame. An exception of the block comes out as it
+    is, never in a group.
+    """
+    url = WebSocketURL(bool(use_ssl), ascii_host(host), port, make_target(resource))
+    context = ssl_context(use_ssl)
+    config = ClientConfig.of(options)
+    return _opened(lambda nursery: _connect(nursery, url, context, config))
+
+
+def open_websocket_url(
+    url: object, ssl_context: ssl.SSLContext | None = None, **options: Unpack[ClientOptions]
+) -> AbstractAsyncContextManager[WebSocketConnection]:
+    """Open a connection to a URL for the length of an ``async with`` block, and close it at its end.
+
+    Args:
+        url: ``ws://`` or ``wss://``; anything whose `str` is one. A user and password in it are sent as HTTP Basic
+            authentication.
+        ssl_context: for ``wss``; by default certificates are verified against the system's store.
+        options: see `ClientOptions`.
+
+    Raises:
+        TypeError: an option is unknown.
+        ValueError: the URL is not one for WebSocket, has no use for the context, or an option is out of range.
+
+    Entering and leaving raise what those of `open_websocket` raise.
+    """
+    parsed, context = _parse(url, ssl_context)
+    config = ClientConfig.of(options)
+    return _opened(lambda nursery: _connect(nursery, parsed, context, config))
+
+
+async def connect_websocket(
+    nursery: trio.Nursery,
+    host: str,
+    port: int,
+    resource: str,
+    *,
+    use_ssl: bool | ssl.SSLContext,
+    **options: Unpack[ClientOptions],
+) -> WebSocketConnection:
+    """Open a connection that lives until it is closed, or until `nursery` is cancelled; the nursery waits for it.
+
+    Args:
+        nursery: what bounds the life of the connection.
+        host: name or IP address.
+        port: TCP port.
+        resource: path and query, such as ``/chat?room=1``.
+        use_ssl: True for TLS with the default context, False for none, or the `ssl.SSLContext` to use.
+        options: see `ClientOptions`.
+
+    Raises:
+        HandshakeError: the connection could not be opened.
+        OSError: the host could not be found or reached.
+        TypeError: `use_ssl` is neither, or an option is unknown.
+        ValueError: an option is out of range, or cannot be sent.
+
+    Cancellation: nothing is left open.
+    """
+    url = WebSocketURL(bool(use_ssl), ascii_host(host), port, make_target(resource))
+    return await _bound(nursery, url, ssl_context(use_ssl), ClientConfig.of(options))
+
+
+async def connect_websocket_url(
+    nursery: trio.Nursery,
+    url: object,
+    ssl_context: ssl.SSLContext | None = None,
+    **options: Unpack[ClientOptions],
+) -> WebSocketConnection:
+    """Open a connection to a URL that lives until it is closed, or until `nursery` is cancelled.
+
+    Args:
+        nursery: what bounds the life of the connection.
+        url: as for `open_websocket_url`.
+        ssl_context: as for `open_websocket_url`.
+        options: see `ClientOptions`.
+
+    Raises:
+        HandshakeError: the connection could not be opened.
+        OSError: the host could not be found or reached.
+        TypeError: an option is unknown.
+        ValueError: the URL is not one for WebSocket, has no use for the context, or an option is out of range.
+
+    Cancellation: nothing is left open.
+    """
+    parsed, context = _parse(url, ssl_context)
+    return await _bound(nursery, parsed, context, ClientConfig.of(options))
+
+
+async def wrap_client_stream(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    host: str,
+    resource: str,
+    **options: Unpack[ClientOptions],
+) -> WebSocketConnection:
+    """Open a connection over a stream that exists: a Unix socket, a tunnel, memory.
+
+    Args:
+        nursery: what bounds the life of the connection.
+        stream: it belongs to the connection from now on, and is closed if there will be none.
+        host: what to put into the `Host` header.
+        resource: path and query, such as ``/chat?room=1``.
+        options: see `ClientOptions`.
+
+    Raises:
+        HandshakeError: the connection could not be opened.
+        TypeError: an option is unknown.
+        ValueError: an option is out of range, or cannot be sent.
+
+    Cancellation: the stream is closed.
+    """
+    config = ClientConfig.of(options)
+    secure = isinstance(stream, trio.SSLStream)
+    target = make_target(resource)
+    url = f"{'wss' if secure else 'ws'}://{host}{target}"
+    with _deadline(config.connect_timeout):
+        connection = await _shake_hands(nursery, stream, host, target, url, config)
+    nursery.start_soon(until_over, connection)
+    return connection
+
+
+def ssl_context(use_ssl: bool | ssl.SSLContext) -> ssl.SSLContext | None:
+    """Return the context for a `use_ssl` argument; None is for none.
+
+    Raises:
+        TypeError: it is neither a truth value nor a context.
+    """
+    if isinstance(use_ssl, ssl.SSLContext):
+        return use_ssl
+    if not isinstance(use_ssl, bool):
+        raise TypeError("`use_ssl` argument must be bool or ssl.SSLContext")
+    if not use_ssl:
+        return None
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])  # WebSocket over HTTP/2 is another handshake (RFC 8441)
+    return context
+
+
+def _parse(url: object, context: ssl.SSLContext | None) -> tuple[WebSocketURL, ssl.SSLContext | None]:
+    parsed = parse_url(str(url))
+    if context is not None and not parsed.secure:
+        raise ValueError(f"an SSL context is of no use for {parsed}: use a wss URL")
+    return parsed, context or ssl_context(parsed.secure)
+
+
+@asynccontextmanager
+async def _opened(
+    connect: Callable[[trio.Nursery], Awaitable[WebSocketConnection]],
+) -> AsyncIterator[WebSocketConnection]:
+    error: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                try:
+                    connection = await connect(nursery)
+                except (OSError, trio.BrokenResourceError) as exc:
+                    raise HandshakeError(f"the connection could not be opened: {exc}") from exc
+                try:
+                    yield connection
+                finally:
+                    await connection.aclose()
+                if connection.timed_out:
+                    raise DisconnectionTimeout("the peer did not answer the close frame in time")
+            except BaseException as exc:  # kept from the nursery, which would put it into a group
+                error = exc
+    except BaseExceptionGroup:
+        # nothing but the cancellation of the nursery's own tasks: the transport's, which raise nothing else
+        if error is None:
+            raise
+    if error is not None:
+        raise error
+
+
+async def _bound(
+    nursery: trio.Nursery, url: WebSocketURL, context: ssl.SSLContext | None, config: ClientConfig
+) -> WebSocketConnection:
+    connection = await _connect(nursery, url, context, config)
+    nursery.start_soon(until_over, connection)
+    return connection
+
+
+async def _connect(
+    nursery: trio.Nursery, url: WebSocketURL, context: ssl.SSLContext | None, config: ClientConfig
+) -> WebSocketConnection:
+    with _deadline(config.connect_timeout):
+        stream: trio.abc.Stream = await dial_tcp(url.host, url.port)
+        if context is not None:
+            stream = await start_tls(stream, context, url.host)
+        return await _shake_hands(
+            nursery, stream, url.authority, url.target, str(url), config, url.authorization
+        )
+
+
+async def _shake_hands(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    host: str,
+    target: str,
+    url: str,
+    config: ClientConfig,
+    authorization: str | None = None,
+) -> WebSocketConnection:
+    """Take over `stream`, do the opening handshake on it and return the connection."""
+    try:
+        handshake = ClientHandshake(
+            host=host,
+            target=target,
+            key=os.urandom(16),
+            version=config.protocol_version,
+            origin=config.origin,
+            subprotocols=config.subprotocols or (),
+            extra_headers=_with_authorization(config.extra_headers or (), authorization),
+            limits=config.limits,
+        )
+        response = await _exchange(stream, handshake)
+        if response.status != 101:
+            raise ConnectionRejected(response.status, response.headers, response.body or None)
+        protocol, leftover = handshake.upgrade(masks=masks)
+        return WebSocketConnection(
+            nursery, stream, protocol, config, url=url, path=target, leftover=leftover, response=response
+        )
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+
+
+async def _exchange(stream: trio.abc.Stream, handshake: ClientHandshake) -> Response:
+    try:
+        await stream.send_all(handshake.request_bytes())
+        while True:
+            data = await stream.receive_some(65536)
+            if response := handshake.receive_data(bytes(data)):
+                return response
+    except HandshakeFailed as exc:
+        raise HandshakeError(str(exc)) from exc
+    except trio.BrokenResourceError as exc:
+        raise HandshakeError("the connection broke before the handshake was complete") from exc
+
+
+def _with_authorization(headers: HeadersLike, authorization: str | None) -> HeadersLike:
+    pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
+    if authorization is None or any(_lower(name) == "authorization" for name, _ in pairs):
+        return pairs
+    return [*pairs, ("Authorization", authorization)]
+
+
+def _lower(name: str | bytes) -> str:
+    return (name if isinstance(name, str) else name.decode("latin-1")).lower()
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError as exc:
+        raise ConnectionTimeout(f"the connection could not be opened within {seconds} seconds") from exc

@@ -1,0 +1,395 @@
+"""The WebSocket connection as its users see it; knows no frames and no transports, only the link behind it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._endpoint import Endpoint, endpoints
+from ._inbox import MessageChannel
+from ._link import Link
+from ._pieces import MessageStream
+from .protocol import CloseReason, Headers, MaskPool, Phase, Protocol, Request, Response, Role, State
+from .transport import make_transport
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from ._config import Config
+    from .protocol import Extension
+
+logger = logging.getLogger("trio_ws")
+
+#: One store of random bytes for all connections of the process.
+masks = MaskPool(os.urandom)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=masks.forget)
+
+
+class WebSocketConnection(trio.abc.Channel["str | bytes"]):
+    """An open WebSocket connection: a Trio channel of `str` (text) and `bytes` (binary) messages.
+
+    Connections are made by `open_websocket_url` and its kin, and on the server by `WebSocketRequest.accept`.
+
+    Any number of tasks may send and receive at the same time: messages go out whole, each is received by one task, and
+    no call disturbs another. What a peer or the network does wrong is never raised in a task that did not ask: it is
+    reported by the next call on the connection.
+
+    Once the connection is over, messages that came before are still received, and then every call raises
+    `ConnectionClosed`: `ConnectionEnded` after a clean end, at which ``async for`` stops, else `ConnectionLost`.
+
+    Messages that came just before the peer's close frame can still be answered: the close frame is answered when the
+    application has come back for the next message, or after half of ``disconnect_timeout``.
+    """
+
+    CONNECTION_ID = itertools.count()
+
+    __slots__ = (
+        "__dict__",  # users hang their own attributes on connections; it costs nothing until they do
+        "__weakref__",
+        "_addresses",
+        "_id",
+        "_link",
+        "path",
+        "request",
+        "response",
+        "url",
+    )
+
+    #: The path and query that was asked for, such as ``/chat?room=1``.
+    path: str
+    #: The URL that was connected to; on a server the one that was asked for.
+    url: str
+    #: The client's request; on the server only.
+    request: Request | None
+    #: The server's answer to it; on the client only.
+    response: Response | None
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        stream: trio.abc.Stream,
+        protocol: Protocol,
+        config: Config,
+        *,
+        url: str,
+        path: str,
+        leftover: bytes,
+        request: Request | None = None,
+        response: Response | None = None,
+        on_gone: Callable[[], None] | None = None,
+    ) -> None:
+        self._id = next(self.CONNECTION_ID)
+        self._addresses = endpoints(stream)
+        self.url = url
+        self.path = path
+        self.request = request
+        self.response = response
+        size = config.receive_buffer_size
+        transport = make_transport(stream) if size is None else make_transport(stream, read_size=size)
+        self._link = Link(protocol, transport, config, masks.take, on_gone)
+        self._link.start(nursery, leftover)
+
+    # What it is
+
+    @property
+    def state(self) -> State:
+        """`State.OPEN`, `State.CLOSING` or `State.CLOSED`, numbered as a browser's ``readyState``."""
+        return self._link.protocol.state
+
+    @property
+    def closed(self) -> CloseReason | None:
+        """None while messages can be sent, else why not: the peer's close frame, ours, or 1006 for a broken connection."""
+        return self._link.closed
+
+    @property
+    def is_client(self) -> bool:
+        """Whether this is the client's side."""
+        return self._link.protocol.role is Role.CLIENT
+
+    @property
+    def is_server(self) -> bool:
+        """Whether this is the server's side."""
+        return self._link.protocol.role is Role.SERVER
+
+    @property
+    def local(self) -> Endpoint | str:
+        """This end: an `Endpoint`, the path of a Unix socket, or the `repr` of a stream that is neither."""
+        return self._addresses[0]
+
+    @property
+    def remote(self) -> Endpoint | str:
+        """The peer's end, in the same forms as `local`; empty for a peer without a name."""
+        return self._addresses[1]
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol agreed on, or None."""
+        return self._link.protocol.subprotocol
+
+    @property
+    def extensions(self) -> tuple[Extension, ...]:
+        """The extensions agreed on."""
+        return self._link.protocol.extensions
+
+    @property
+    def handshake_headers(self) -> Headers:
+        """The peer's handshake headers, without those that every handshake has."""
+        message = self.request or self.response
+        headers = message.headers if message else ()
+        return Headers(pair for pair in headers if pair[0] not in HANDSHAKE_HEADERS)
+
+    @property
+    def latency(self) -> float | None:
+        """The last round-trip time in seconds, measured by a ping, or None before the first pong."""
+        return self._link.pings.latency
+
+    @property
+    def buffered_amount(self) -> int:
+        """Bytes sent, frame headers included, that the kernel has not accepted yet."""
+        return self._link.transport.buffered
+
+    @property
+    def messages(self) -> MessageChannel:
+        """The receiving end of the queue of messages; clones of it share the work among tasks.
+
+        Closing it, or a clone, ends that object alone; the connection goes on.
+        """
+        return MessageChannel(self._link.inbox)
+
+    def __str__(self) -> str:
+        return f"{'client' if self.is_client else 'server'}-{self._id}"
+
+    def __repr__(self) -> str:
+        link = self._link
+        parts = [str(self), self.url, self.state.name]
+        if link.protocol.phase is Phase.ANSWERING:
+            parts.append("peer has ended its side")
+        if self.closed is not None:
+            parts.append(repr(self.closed))
+        if self.subprotocol is not None:
+            parts.append(f"subprotocol={self.subprotocol}")
+        parts.append(f"remote={self.remote.url if isinstance(self.remote, Endpoint) else self.remote}")
+        parts.append(f"queued={link.inbox.messages} buffered={self.buffered_amount}")
+        if self.latency is not None:
+            parts.append(f"latency={self.latency * 1000:.1f}ms")
+        return f"<{type(self).__name__} {' '.join(parts)}>"
+
+    # Messages
+
+    async def send_message(self, message: str | Buffer) -> None:
+        """Send one message: `str` as text, any contiguous buffer (`bytes`, `array`, a numpy array) as binary.
+
+        Waits while more than 64 KiB wait to be sent. When it returns, the message will go out whole and in order,
+        unless the connection ends first; a buffer may be changed then.
+
+        Raises:
+            ConnectionClosed: the connection is closing or over.
+            ValueError: `message` is neither text nor a contiguous buffer, or is text that UTF-8 cannot encode.
+
+        Cancellation: nothing of the message was or will be sent.
+        """
+        _check_message(message)
+        link = self._link
+        await link.wait_room()
+        link.transport.write(*link.protocol.send_message(message))
+
+    async def get_message(self) -> str | bytes:
+        """Receive the next message, waiting for it if need be.
+
+        Raises:
+            ConnectionClosed: the connection is over and all that came before was received, or was closed here.
+
+        Cancellation: no message is lost.
+        """
+        return await self._link.inbox.get()
+
+    async def send(self, value: str | Buffer) -> None:
+        """Send one message; `trio.abc.SendChannel`'s name for `send_message`.
+
+        Cancellation: nothing of the message was or will be sent.
+        """
+        await self.send_message(value)
+
+    async def receive(self) -> str | bytes:
+        """Receive the next message; `trio.abc.ReceiveChannel`'s name for `get_message`.
+
+        Cancellation: no message is lost.
+        """
+        return await self._link.inbox.get()
+
+    async def send_stream(self, pieces: Iterable[str | Buffer] | AsyncIterable[str | Buffer]) -> None:
+        """Send one message in pieces, a fragment each, as they come; all of them text, or all binary.
+
+        Other messages wait until it is finished; pings do not. Only one piece at a time is in memory here.
+
+        Raises:
+            ConnectionClosed: the connection is closing or over.
+            TypeError: the pieces are not all text or all binary.
+
+        Cancellation: before the first piece nothing was sent; later the connection is closed with 1011, as is done
+        when `pieces` raises, because half a message cannot be taken back.
+        """
+        link, sender = self._link, object()
+        await link.wait_room()
+        link.sender = sender
+        last: str | Buffer | None = None
+        try:
+            async for piece in _each(pieces):
+                await link.wait_room(sender)
+                link.transport.write(*link.protocol.send_fragment(piece, False))
+                last = piece
+            await link.wait_room(sender)
+            link.transport.write(*link.protocol.send_fragment("" if isinstance(last, str) else b"", True))
+            last = None
+        finally:
+            if last is not None:
+                link.start_closing(1011, "a message could not be finished")
+            link.sender = None
+            link.room.unpark_all()
+
+    def receive_stream(self) -> MessageStream:
+        """Receive the next message in pieces, in bounded memory: see `MessageStream`."""
+        return MessageStream(self._link)
+
+    # Control frames
+
+    async def ping(self, payload: bytes | str | None = None) -> float:
+        """Send a ping, wait for its pong, and return the round-trip time in seconds.
+
+        Pongs are found behind unread messages, as far as twice the bounds of the queue allow.
+
+        Args:
+            payload: up to 125 bytes; by default four random ones.
+
+        Raises:
+            ConnectionClosed: the connection is closing or over, or ended before the pong came.
+            ValueError: `payload` is too long, or a ping with it is waiting for its pong.
+
+        Cancellation: the ping may have been sent; its pong is ignored then.
+        """
+        link = self._link
+        data = link.pings.token() if payload is None else _control_payload(payload)
+        await link.wait_room(control=True)
+        if data in link.pings:
+            raise ValueError(f"a ping with the payload {data!r} is waiting for its pong already")
+        waiter = link.ping(data)
+        try:
+            await waiter.event.wait()
+        finally:
+            link.pings.forget(data)
+        if waiter.rtt is None:
+            raise link.closed_error()
+        return waiter.rtt
+
+    async def pong(self, payload: bytes | str | None = None) -> None:
+        """Send a pong that nobody asked for, as a sign of life (RFC 6455 5.5.3).
+
+        Args:
+            payload: up to 125 bytes; by default none.
+
+        Raises:
+            ConnectionClosed: the connection is closing or over.
+            ValueError: `payload` is too long.
+
+        Cancellation: nothing was sent.
+        """
+        link = self._link
+        data = b"" if payload is None else _control_payload(payload)
+        await link.wait_room(control=True)
+        link.transport.write(*link.protocol.send_pong(data))
+
+    # The end
+
+    async def aclose(self, code: int | None = 1000, reason: str | None = None) -> None:
+        """Close the connection: say so to the peer behind all that was sent, and wait for its answer and its end.
+
+        Messages that were not received yet are dropped. Takes ``disconnect_timeout`` seconds at most, whatever the
+        peer does, and nothing if the connection is over.
+
+        Args:
+            code: 1000, 1001, 1003, 1007 to 1014 or 3000 to 4999; None sends a close frame without one. 1005, 1006 and
+                1015, which may not be sent, go out as 1000.
+            reason: up to 123 bytes of UTF-8.
+
+        Raises:
+            ValueError: the code or the reason cannot be sent; the connection stays as it was.
+
+        Cancellation: the close frame was sent if there was room for it; the connection is cut.
+        """
+        link = self._link
+        link.start_closing(1000 if code in (1005, 1006, 1015) else code, reason)
+        try:
+            await trio.lowlevel.checkpoint()
+            await link.over.wait()
+        except trio.Cancelled:
+            link.abort(None)
+            raise
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is over, whoever ends it.
+
+        Cancellation: does nothing to the connection.
+        """
+        await self._link.over.wait()
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the connection was cut because the peer left our close frame unanswered."""
+        return self._link.timed_out
+
+    def terminate(self) -> None:
+        """Cut the connection at once, without a word to the peer and without waiting. Idempotent."""
+        self._link.inbox.discard()
+        self._link.abort(None)
+
+
+async def until_over(connection: WebSocketConnection) -> None:
+    """Keep a nursery waiting for a connection, and cut the connection when the nursery is cancelled.
+
+    Cancellation: the connection is cut.
+    """
+    try:
+        await connection.wait_closed()
+    finally:
+        connection.terminate()
+
+
+#: Header fields that are part of every handshake, and so say nothing about this one.
+HANDSHAKE_HEADERS = frozenset(
+    {b"connection", b"upgrade", b"host"}
+    | {b"sec-websocket-" + name for name in (b"accept", b"extensions", b"key", b"protocol", b"version")}
+)
+
+
+def _check_message(message: object) -> None:
+    if isinstance(message, str):
+        return
+    try:
+        with memoryview(message) as view:  # type: ignore[arg-type]  # whether it is a buffer is what is asked
+            contiguous = view.c_contiguous
+    except TypeError:
+        contiguous = False
+    if not contiguous:
+        raise ValueError(f"a message is text or a contiguous buffer, not {type(message).__name__}")
+
+
+def _control_payload(payload: bytes | str) -> bytes:
+    data = payload.encode() if isinstance(payload, str) else bytes(payload)
+    if len(data) > 125:
+        raise ValueError(f"the payload of a control frame has at most 125 bytes, this one has {len(data)}")
+    return data
+
+
+async def _each(pieces: Iterable[str | Buffer] | AsyncIterable[str | Buffer]) -> AsyncIterable[str | Buffer]:
+    if isinstance(pieces, AsyncIterable):
+        async for piece in pieces:
+            yield piece
+    else:
+        for piece in pieces:
+            yield piece

@@ -1,0 +1,54 @@
+"""Addresses of the two ends of a connection; knows nothing of WebSocket but its URL schemes."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+
+import trio
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One end of a TCP connection, or where a server listens.
+
+    Attributes:
+        address: the IP address.
+        port: the TCP port.
+        is_ssl: whether TLS is spoken there.
+    """
+
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address
+    port: int
+    is_ssl: bool
+
+    @property
+    def url(self) -> str:
+        """The URL of this end, without a path: ``ws://192.0.2.1:8080``, the scheme's own port left out."""
+        scheme, default = ("wss", 443) if self.is_ssl else ("ws", 80)
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{scheme}://{host}" if self.port == default else f"{scheme}://{host}:{self.port}"
+
+
+def endpoint_of(sock: trio.socket.SocketType, name: object, is_ssl: bool) -> Endpoint | str:
+    """Return the endpoint for a name as the socket module gives it; a path, or '' for one without a name, stays text."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6) and isinstance(name, tuple):
+        # a scoped IPv6 address carries its interface behind a percent sign, which ipaddress understands
+        return Endpoint(ipaddress.ip_address(name[0]), name[1], is_ssl)
+    return name if isinstance(name, str) else ""
+
+
+def endpoints(stream: trio.abc.Stream) -> tuple[Endpoint | str, Endpoint | str]:
+    """Return the local and the remote end of a stream: endpoints for TCP, paths for Unix sockets, else its repr."""
+    inner, is_ssl = stream, False
+    if isinstance(stream, trio.SSLStream):
+        inner, is_ssl = stream.transport_stream, True
+    if not isinstance(inner, trio.SocketStream):
+        return repr(stream), repr(stream)
+    sock = inner.socket
+    try:
+        remote = endpoint_of(sock, sock.getpeername(), is_ssl)
+    except OSError:  # the peer is gone already
+        remote = ""
+    return endpoint_of(sock, sock.getsockname(), is_ssl), remote

@@ -1,0 +1,416 @@
+"""Where protocol and transport meet: one connection's events, deadlines and end; knows nothing of its public face.
+
+Everything here is synchronous. The transport calls in with bytes, tasks call in to send or close, the alarm calls in
+when a deadline has come, and each call decides and acts before it returns. So there is nothing to lock, and nothing
+that a cancellation could leave half done. Tasks wait in three places: for a message (the inbox), for room to send
+(`room`), and for the end (`over`).
+
+The order of an end
+-------------------
+What the peer ends, by a close frame, a violation or the end of its bytes, it ends behind the messages that came before.
+If the application has not come back for more since the last of them, they count as unanswered, and the end waits for it
+to come back, for half of `disconnect_timeout` at most; the other half is for the closing handshake.
+
+Then nothing more is sent. A server half-closes and reads on until the peer's end, because closing a socket with unread
+data makes the kernel send a reset, which can destroy the close frame in flight; a client waits for the server to close
+(RFC 6455 7.1.1). What arrives in that time is dropped, `DRAIN_SIZE` bytes of it at most, and the deadline stands
+whatever arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._errors import connection_closed, connection_closing
+from ._inbox import Inbox
+from ._pings import Pings, PingWaiter
+from ._timers import Alarm
+from .protocol import (
+    CloseReason,
+    Fragment,
+    Liveness,
+    Phase,
+    Ping,
+    Pong,
+    Protocol,
+    Role,
+    Verdict,
+    encode_close,
+)
+from .transport import HIGH_WATER, LOW_WATER, Transport
+
+if TYPE_CHECKING:
+    from ._config import Config
+    from ._errors import ConnectionClosed
+    from ._pieces import Pieces
+
+#: Bytes read and dropped after the end of the conversation, in the hope of the peer's orderly end.
+DRAIN_SIZE = 2**20
+
+#: Where ending is closing (TLS), a peer that broke the protocol gets this many seconds to read our close frame before
+#: the stream is closed under what it may still be sending.
+LINGER = 1.0
+
+
+class Link:
+    """One connection from the end of its opening handshake to its end.
+
+    Args:
+        protocol: what the handshake made.
+        transport: not started yet.
+        config: the options.
+        token: returns four unpredictable bytes, the payload of a ping.
+        on_gone: called when the end is `disconnect_timeout` seconds past.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_cause",
+        "_config",
+        "_deadline",
+        "_drained",
+        "_eof",
+        "_heard",
+        "_liveness",
+        "_on_gone",
+        "_pong",
+        "_reading",
+        "_unanswered",
+        "inbox",
+        "over",
+        "pieces",
+        "pings",
+        "protocol",
+        "room",
+        "sender",
+        "timed_out",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        transport: Transport,
+        config: Config,
+        token: Callable[[], bytes],
+        on_gone: Callable[[], None] | None = None,
+    ) -> None:
+        now = trio.current_time()
+        self.protocol = protocol
+        self.transport = transport
+        self.inbox = Inbox(config.message_queue_size, config.message_queue_bytes, self)
+        self.over = trio.Event()
+        self.room = trio.lowlevel.ParkingLot()
+        self.sender: object | None = None  # who is sending a message in fragments
+        self.pieces: Pieces | None = None  # where a message goes that is being received in pieces
+        self.pings = Pings(token)
+        self.timed_out = False  # whether the peer left our close frame unanswered
+        self._on_gone = on_gone
+        self._config = config
+        self._alarm = Alarm(self._ring)
+        self._liveness = Liveness(config.ping_interval, config.ping_timeout, now)
+        self._pong: bytes | None = None  # payload of the latest ping, while there is no room for its answer
+        self._heard = now
+        self._reading = True
+        self._unanswered = False  # whether messages were handed out since the application last came back for more
+        self._eof = False
+        self._drained = 0
+        self._deadline = 0.0  # of the end, once it has begun
+        self._cause: Exception | None = None
+
+    def start(self, nursery: trio.Nursery, leftover: bytes) -> None:
+        """Begin to receive: first what came glued to the handshake, then what the transport brings."""
+        self.transport.start(self, nursery)
+        self._watch()
+        if leftover:
+            self.data_received(leftover)
+
+    # Called by the transport
+
+    def data_received(self, data: bytes | bytearray | memoryview) -> None:
+        """Decode, and hand on what is whole."""
+        self._heard = trio.current_time()
+        if self.protocol.phase is Phase.ENDING:
+            self._drained += len(data)
+            if self._drained > DRAIN_SIZE:
+                self.abort(None)
+            return
+        self._handle(data)
+
+    def eof_received(self) -> None:
+        """Take note that the peer's bytes have ended, behind what was received."""
+        self._eof = True
+        if not self.protocol.more:
+            self._handle_eof()
+
+    def drained(self) -> None:
+        """Let those go on who waited for room; the answer to the latest ping goes first."""
+        if self._pong is not None and self.protocol.may_send:
+            self.transport.write(*self.protocol.send_pong(self._pong))
+        self._pong = None
+        self.room.unpark_all()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take note that the transport is gone; what was received before is still handed on."""
+        if self.protocol.phase is Phase.ENDED:
+            return
+        while self.protocol.more:
+            self._dispatch(b"")
+        if self.protocol.phase is Phase.CLOSE_SENT and exc is None:
+            exc = self._cause
+        self.protocol.lose()
+        self._cause = self._cause or exc
+        self._end()
+        self.over.set()
+        if self._on_gone is None:
+            self._alarm.stop()
+        else:
+            self._alarm.set(trio.current_time() + self._config.disconnect_timeout)
+
+    # Events of the protocol
+
+    def _handle(self, data: bytes | bytearray | memoryview) -> None:
+        self._dispatch(data)
+        while self.protocol.more and not self._is_full():
+            self._dispatch(b"")
+        if self._eof and not self.protocol.more:
+            self._handle_eof()
+        elif self.protocol.phase is Phase.OPEN and self._reading and self._is_full():
+            self._reading = False
+            self.transport.pause_reading()
+
+    def _dispatch(self, data: bytes | bytearray | memoryview) -> None:
+        for event in self.protocol.receive_data(data):
+            if isinstance(event, str | bytes):
+                if self.protocol.may_send:
+                    self._unanswered = True
+                    self.inbox.put(event)
+            elif isinstance(event, Fragment):
+                self._fragment(event)
+            elif isinstance(event, Ping):
+                self._answer_ping(event.payload)
+            elif isinstance(event, Pong):
+                self.pings.answered(event.payload, trio.current_time())
+            else:
+                self._cause = self.protocol.violation
+                self._peer_ended()
+
+    def _is_full(self) -> bool:
+        if not self.inbox.full(self.protocol.partial, self.pings.awaited):
+            return False
+        # who waits for a message is never left waiting for the bound, however large the message is
+        return not (self.inbox.waiting or (self.pieces is not None and self.pieces.waiting))
+
+    def _fragment(self, fragment: Fragment) -> None:
+        self._unanswered = True
+        if self.pieces is not None:
+            self.pieces.put(fragment)
+            if fragment.final:
+                self.pieces = None
+
+    def _answer_ping(self, payload: bytes) -> None:
+        if not self._config.auto_pong or not self.protocol.may_send:
+            return
+        if self.transport.buffered <= LOW_WATER:
+            self.transport.write(*self.protocol.send_pong(payload))
+        else:
+            # RFC 6455 5.5.3: only the most recent ping needs an answer; a flood of them finds one slot
+            self._pong = payload
+
+    # Called by the inbox
+
+    def taken(self) -> None:
+        """Read on when enough was taken."""
+        if not self._reading and self.inbox.low():
+            self.read_on()
+
+    def wanted(self) -> None:
+        """Take note that the application has come back for more: it has answered what it was going to answer."""
+        self._unanswered = False
+        if self.protocol.phase is Phase.ANSWERING:
+            self._answer_end()
+        elif not self._reading:
+            self.read_on()
+
+    def read_on(self) -> None:
+        """Go on with what was read, then with reading."""
+        if self.protocol.phase is not Phase.OPEN:
+            return
+        self._reading = True
+        self._heard = trio.current_time()
+        self.transport.resume_reading()
+        if self.protocol.more:
+            self._handle(b"")
+
+    def closed_error(self) -> ConnectionClosed:
+        """Return what to raise on a connection that is closing or over."""
+        protocol = self.protocol
+        if protocol.phase is Phase.CLOSE_SENT and protocol.close_sent is not None:
+            return connection_closing(protocol.close_sent)
+        return connection_closed(protocol.close_received, protocol.close_sent, self._cause)
+
+    # Sending
+
+    async def wait_room(self, sender: object | None = None, *, control: bool = False) -> None:
+        """Wait until a frame may be written. What the caller then writes at once cannot be lost.
+
+        Args:
+            sender: who is sending a message in fragments, if it is the caller; all others wait for the message's end.
+            control: whether the frame is one that may stand between fragments.
+
+        Raises:
+            ConnectionClosed: the connection is closing or over.
+
+        Cancellation: nothing was done.
+        """
+        await self.inbox.turn.checkpoint()
+        while self.protocol.may_send and (
+            self.transport.buffered > HIGH_WATER or (self.sender is not sender and not control)
+        ):
+            await self.room.park()
+        if not self.protocol.may_send:
+            raise self.closed_error()
+
+    def ping(self, payload: bytes) -> PingWaiter:
+        """Send a ping and return what to wait for."""
+        waiter = self.pings.wait(payload, trio.current_time())
+        self.transport.write(*self.protocol.send_ping(payload))
+        if not self._reading and not self._is_full():
+            self.read_on()  # its pong may lie behind messages
+        return waiter
+
+    # Receiving in pieces
+
+    def start_pieces(self, pieces: Pieces) -> None:
+        """Put the next message into `pieces`, as it comes."""
+        self.pieces = pieces
+        if self.protocol.phase is not Phase.OPEN:
+            pieces.end()
+        for event in self.protocol.next_in_pieces():
+            if isinstance(event, Fragment):
+                self._fragment(event)
+
+    def stop_pieces(self) -> None:
+        """Put no more of it there: drop the rest, or leave the message to the next who asks if it has not begun."""
+        if self.pieces is not None:
+            self.pieces.drop()
+            if self.protocol.next_whole():
+                self.pieces = None
+            self.taken()
+
+    # The end
+
+    @property
+    def closed(self) -> CloseReason | None:
+        """Why the connection is closing or over; None while it is neither."""
+        return None if self.protocol.may_send else self.closed_error().reason
+
+    def start_closing(self, code: int | None, reason: str | None) -> None:
+        """Send the close frame, or answer the peer's; what was received and not taken is dropped.
+
+        Raises:
+            ValueError: the code or the reason cannot be sent.
+        """
+        encode_close(code, reason)
+        if not self.protocol.may_send:
+            return
+        self.inbox.discard()
+        if self.protocol.phase is Phase.ANSWERING:
+            self._answer_end()
+            return
+        self.transport.write(*self.protocol.send_close(code, reason))
+        self._begin_end()
+        self._end()
+        self.transport.resume_reading()
+
+    def abort(self, cause: Exception | None) -> None:
+        """Cut the connection. Idempotent."""
+        self.transport.abort()
+        self.connection_lost(cause)
+
+    def _begin_end(self) -> None:
+        self._deadline = trio.current_time() + self._config.disconnect_timeout
+        self._alarm.set(self._deadline)
+
+    def _handle_eof(self) -> None:
+        was = self.protocol.phase
+        if was is Phase.ENDED:
+            return
+        self.protocol.receive_eof()
+        if was is Phase.OPEN:
+            self._peer_ended()
+        elif was is not Phase.ANSWERING:
+            self._finish()
+
+    def _peer_ended(self) -> None:
+        """Answer the peer's end, now or when the messages before it have been answered."""
+        if self.protocol.phase is Phase.ENDING:
+            self._finish()
+            return
+        self._begin_end()
+        if not self._unanswered:
+            self._answer_end()
+            return
+        self._alarm.set(self._deadline - self._config.disconnect_timeout / 2)
+        if not self._eof:
+            self.transport.pause_reading()
+
+    def _answer_end(self) -> None:
+        self.transport.write(*self.protocol.send_answer())
+        self._end()
+        self._finish()
+
+    def _end(self) -> None:
+        """Tell everyone who waits that nothing more comes, and that nothing more can be sent."""
+        self.inbox.close()
+        self.room.unpark_all()
+        self.pings.end()
+        if self.pieces is not None:
+            self.pieces.end()
+
+    def _finish(self) -> None:
+        """Bring the transport to its end, now that both sides have said all."""
+        self._alarm.set(self._deadline)
+        self.transport.resume_reading()
+        clean = self.protocol.close_received is not None
+        if self._eof or (clean and self.protocol.role is Role.SERVER and not self.transport.can_end):
+            self.transport.close()
+        elif self.transport.can_end and (not clean or self.protocol.role is Role.SERVER):
+            self.transport.end()
+        elif not clean:
+            self._alarm.set(min(self._deadline, trio.current_time() + LINGER))
+
+    # Deadlines
+
+    def _ring(self) -> None:
+        phase = self.protocol.phase
+        if phase is Phase.OPEN:
+            self._watch()
+        elif phase is Phase.ANSWERING:
+            self._answer_end()
+        elif phase is Phase.ENDED:
+            if self._on_gone is not None:
+                self._on_gone()
+        elif trio.current_time() >= self._deadline:
+            self.timed_out = phase is Phase.CLOSE_SENT
+            self.abort(TimeoutError("the peer did not answer the close frame in time") if self.timed_out else None)
+        else:
+            self.transport.close()
+            self._alarm.set(self._deadline)
+
+    def _watch(self) -> None:
+        """Apply the rules of liveness."""
+        now, transport = trio.current_time(), self.transport
+        verdict, when = self._liveness.poll(
+            now, self._heard, self._reading, transport.accepted, transport.buffered
+        )
+        if verdict is Verdict.DEAD:
+            self.abort(TimeoutError("the peer made no progress in time: it is taken for dead"))
+            return
+        if verdict is Verdict.PING:
+            transport.write(*self.protocol.send_ping(self.pings.keepalive(now)))
+            when = self._liveness.pinged(now, transport.accepted, transport.buffered)
+        self._alarm.set(when)

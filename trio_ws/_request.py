@@ -1,0 +1,308 @@
+"""A client's request as a handler sees it: to be accepted or rejected; knows nothing of listening."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Unpack
+
+import trio
+
+from ._config import AcceptOptions, Config, ServerConfig
+from ._connection import WebSocketConnection, masks, until_over
+from ._endpoint import Endpoint, endpoints
+from ._errors import ConnectionTimeout, HandshakeError
+from .protocol import HandshakeFailed, Headers, Response, ServerHandshake, encode_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .protocol import HeadersLike, Request
+
+#: Bytes asked of a stream at once while the request comes; a request is smaller than this, hardly ever larger.
+READ_SIZE = 4096
+
+#: After an answer that is not 101 the client gets this many seconds to read it, and to send this many bytes that nobody
+#: wants, before the connection is closed under it: unread data would make the kernel destroy the answer.
+FAREWELL_SECONDS = 1.0
+FAREWELL_SIZE = 2**18
+
+
+class Answer(Enum):
+    """How far the answer to a request has come."""
+
+    NONE = auto()
+    BEGUN = auto()
+    ACCEPTED = auto()
+    REJECTED = auto()
+
+
+class WebSocketRequest:
+    """A valid request for a WebSocket, waiting to be accepted or rejected.
+
+    Attributes:
+        request: the request with all its headers.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        stream: trio.abc.Stream,
+        handshake: ServerHandshake,
+        config: Config,
+        on_gone: Callable[[], None] | None,
+    ) -> None:
+        self.request: Request = handshake.request
+        self.answer = Answer.NONE
+        self.connection: WebSocketConnection | None = None
+        self._nursery = nursery
+        self._stream = stream
+        self._handshake = handshake
+        self._config = config
+        self._on_gone = on_gone
+        self._addresses = endpoints(stream)
+
+    @property
+    def headers(self) -> Headers:
+        """The request's headers, names in lower case, without `Host` and those that are negotiated."""
+        return Headers(pair for pair in self.request.headers if pair[0] not in _NEGOTIATED)
+
+    @property
+    def path(self) -> str:
+        """The path and query that is asked for, such as ``/chat?room=1``, percent-encoded as it came."""
+        return self.request.target
+
+    @property
+    def proposed_subprotocols(self) -> tuple[str, ...]:
+        """The subprotocols that the client offers, best first."""
+        return self._handshake.proposed_subprotocols
+
+    @property
+    def local(self) -> Endpoint | str:
+        """This end: an `Endpoint`, the path of a Unix socket, or the `repr` of a stream that is neither."""
+        return self._addresses[0]
+
+    @property
+    def remote(self) -> Endpoint | str:
+        """The client's end, in the same forms as `local`."""
+        return self._addresses[1]
+
+    async def accept(
+        self, *, subprotocol: str | None = None, extra_headers: HeadersLike | None = None
+    ) -> WebSocketConnection:
+        """Accept the request and return the open connection.
+
+        Args:
+            subprotocol: the one to speak, out of `proposed_subprotocols`.
+            extra_headers: header fields of the answer besides those of the handshake.
+
+        Raises:
+            HandshakeError: the client has gone.
+            RuntimeError: the request was answered before.
+            ValueError: the subprotocol or a header cannot be sent; the request can still be answered.
+
+        Cancellation: the client is cut off.
+        """
+        self._require_unanswered()
+        head, protocol, leftover = self._handshake.accept(
+            masks=masks, subprotocol=subprotocol, extra_headers=extra_headers or ()
+        )
+        await self._send(head)
+        secure = isinstance(self._stream, trio.SSLStream)
+        host = self.request.headers.get("host", "")
+        self.connection = WebSocketConnection(
+            self._nursery,
+            self._stream,
+            protocol,
+            self._config,
+            url=f"{'wss' if secure else 'ws'}://{host}{self.path}",
+            path=self.path,
+            leftover=leftover,
+            request=self.request,
+            on_gone=self._on_gone,
+        )
+        self.answer = Answer.ACCEPTED
+        if self._on_gone is None:
+            self._nursery.start_soon(until_over, self.connection)
+        return self.connection
+
+    async def reject(
+        self, status_code: int, *, extra_headers: HeadersLike | None = None, body: bytes | None = None
+    ) -> None:
+        """Reject the request with an HTTP response, and close the connection.
+
+        Args:
+            status_code: 200 to 599, such as 401 or 404.
+            extra_headers: header fields of the response.
+            body: what to send with it.
+
+        Raises:
+            HandshakeError: the client has gone.
+            RuntimeError: the request was answered before.
+            ValueError: the status or a header cannot be sent; the request can still be answered.
+
+        Cancellation: the client is cut off.
+        """
+        self._require_unanswered()
+        headers = Headers(encode_headers(extra_headers or ()))
+        data = self._handshake.respond(Response(status_code, headers, body or b""))
+        await self._send(data)
+        self.answer = Answer.REJECTED
+        await part(self._stream)
+
+    async def turn_away(self, status_code: int) -> None:
+        """Answer with a bare status, if there is no answer yet and the client takes it at once, and close.
+
+        Cancellation: done all the same.
+        """
+        if self.answer is Answer.NONE:
+            self.answer = Answer.REJECTED
+            await turn_away(self._stream, self._handshake, status_code)
+
+    def _require_unanswered(self) -> None:
+        if self.answer is not Answer.NONE:
+            raise RuntimeError("this request has been answered already")
+
+    async def _send(self, data: bytes) -> None:
+        self.answer = Answer.BEGUN
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError as exc:
+            await trio.aclose_forcefully(self._stream)
+            raise HandshakeError("the client has gone before it was answered") from exc
+        except BaseException:
+            await trio.aclose_forcefully(self._stream)
+            raise
+
+
+_NEGOTIATED = frozenset({b"host", b"sec-websocket-protocol", b"sec-websocket-extensions"})
+
+
+async def wrap_server_stream(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    message_queue_size: float = 16,
+    max_message_size: float = 2**20,
+    receive_buffer_size: int | None = None,
+    **options: Unpack[AcceptOptions],
+) -> WebSocketRequest:
+    """Receive a client's request on a stream that exists.
+
+    Args:
+        nursery: what bounds the life of the connection.
+        stream: it belongs to the request from now on, and is closed if there is none.
+        message_queue_size: see `ServerOptions`, as for all the others.
+        max_message_size: bytes allowed in one message.
+        receive_buffer_size: bytes read at once.
+        options: see `AcceptOptions`.
+
+    Raises:
+        HandshakeError: there was no valid request; the client was told in what.
+        TypeError: an option is unknown.
+        ValueError: an option is out of range.
+
+    Cancellation: the client is told 503 if that can be said at once, and the stream is closed.
+    """
+    config = ServerConfig.of(
+        {
+            "message_queue_size": message_queue_size,
+            "max_message_size": max_message_size,
+            "receive_buffer_size": receive_buffer_size,
+            **options,
+        }
+    )
+    return await receive_request(nursery, stream, config)
+
+
+async def receive_request(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    config: ServerConfig,
+    on_gone: Callable[[], None] | None = None,
+) -> WebSocketRequest:
+    """Receive a client's request, or answer what is none.
+
+    Args:
+        nursery: what bounds the life of the connection.
+        stream: it belongs to the request from now on.
+        config: the options.
+        on_gone: called when the connection is ``disconnect_timeout`` seconds over; without it, the connection is cut
+            when the nursery is cancelled, and the nursery waits for it.
+
+    Raises:
+        HandshakeError: there was no valid request; the client was told in what.
+
+    Cancellation: the client is told 503 if that can be said at once, and the stream is closed.
+    """
+    handshake = ServerHandshake(limits=config.limits, origins=config.origins)
+    try:
+        with trio.fail_after(config.connect_timeout):
+            if isinstance(stream, trio.SSLStream):
+                await stream.do_handshake()
+            failure = await _read_head(stream, handshake)
+        failure = failure or await _judge(handshake, config)
+        if failure is not None:
+            if failure.response is not None:
+                await stream.send_all(handshake.respond(failure.response))
+            await part(stream)
+            raise HandshakeError(str(failure)) from failure
+    except trio.TooSlowError as exc:
+        await trio.aclose_forcefully(stream)
+        raise ConnectionTimeout(f"no request came within {config.connect_timeout} seconds") from exc
+    except trio.BrokenResourceError as exc:
+        await trio.aclose_forcefully(stream)
+        raise HandshakeError("the client has gone before its request was complete") from exc
+    except trio.Cancelled:
+        await turn_away(stream, handshake, 503)
+        raise
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return WebSocketRequest(nursery, stream, handshake, config, on_gone)
+
+
+async def _read_head(stream: trio.abc.Stream, handshake: ServerHandshake) -> HandshakeFailed | None:
+    data = await stream.receive_some(READ_SIZE)
+    if not data:
+        return HandshakeFailed("the client connected and left without a word")
+    try:
+        while handshake.receive_data(bytes(data)) is None:
+            data = await stream.receive_some(READ_SIZE)
+    except HandshakeFailed as failure:
+        return failure
+    return None
+
+
+async def _judge(handshake: ServerHandshake, config: ServerConfig) -> HandshakeFailed | None:
+    if config.process_request is not None:
+        response = await config.process_request(handshake.request)
+        if response is not None:
+            return HandshakeFailed(f"answered with status {response.status} by process_request", response)
+    try:
+        handshake.check()
+    except HandshakeFailed as failure:
+        return failure
+    return None
+
+
+async def turn_away(stream: trio.abc.Stream, handshake: ServerHandshake, status: int) -> None:
+    """Answer with a bare status if the client takes it at once, and close; shielded, for whoever is being cancelled."""
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL_SECONDS):
+        with suppress(trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
+            await stream.send_all(handshake.respond(Response(status, Headers())))
+    await trio.aclose_forcefully(stream)
+
+
+async def part(stream: trio.abc.Stream) -> None:
+    """Close a stream on which an answer was just sent, so that the client can read it.
+
+    Cancellation: the stream is closed at once.
+    """
+    with trio.move_on_after(FAREWELL_SECONDS), suppress(trio.BrokenResourceError):
+        if isinstance(stream, trio.abc.HalfCloseableStream):
+            await stream.send_eof()
+            left = FAREWELL_SIZE
+            while left > 0 and (data := await stream.receive_some(READ_SIZE)):
+                left -= len(data)
+        await stream.aclose()
+    await trio.aclose_forcefully(stream)

@@ -1,0 +1,269 @@
+"""Serving: one task per connection, contained in itself, and an orderly end of all; knows nothing of clients.
+
+A connection's task runs handshake, handler and close inside a cancel scope of its own. What a peer does, and what a
+handler raises, ends that connection and nothing else. When the peer is gone the handler is cancelled, after it has had
+``disconnect_timeout`` seconds to take and finish what had come.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeAlias, Unpack
+
+import trio
+
+from ._config import ServerConfig, ServerOptions
+from ._endpoint import Endpoint, endpoint_of
+from ._errors import ConnectionClosed, HandshakeError
+from ._request import WebSocketRequest, receive_request
+from .protocol import encode_close
+from .transport import accept_forever, open_tcp_listeners
+
+if TYPE_CHECKING:
+    import ssl
+
+    from ._connection import WebSocketConnection
+
+logger = logging.getLogger("trio_ws")
+
+Handler: TypeAlias = Callable[[WebSocketRequest], Awaitable[object]]
+
+
+async def serve_websocket(
+    handler: Handler,
+    host: str | bytes | None,
+    port: int,
+    ssl_context: ssl.SSLContext | None,
+    *,
+    handler_nursery: trio.Nursery | None = None,
+    task_status: trio.TaskStatus[WebSocketServer] = trio.TASK_STATUS_IGNORED,
+    **options: Unpack[ServerOptions],
+) -> None:
+    """Serve WebSocket on a TCP port, until cancelled or closed.
+
+    Args:
+        handler: called with a `WebSocketRequest` for each client, in a task of its own. When it returns, the
+            connection is closed with 1000.
+        host: where to listen: a name, an address, or None for all interfaces.
+        port: TCP port; 0 lets the system choose, and `WebSocketServer.port` says which.
+        ssl_context: for TLS; None is for none.
+        handler_nursery: where the connections' tasks run; by default in the server's own nursery.
+        task_status: ``await nursery.start(serve_websocket, ...)`` returns the `WebSocketServer` once it listens.
+        options: see `ServerOptions`.
+
+    Raises:
+        OSError: the port cannot be listened on.
+        TypeError: an option is unknown.
+        ValueError: an option is out of range.
+
+    Cancellation: as for `WebSocketServer.run`.
+    """
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] = await open_tcp_listeners(port, host=host)
+    if ssl_context is not None:
+        listeners = [trio.SSLListener(listener, ssl_context) for listener in listeners]
+    server = WebSocketServer(handler, listeners, handler_nursery=handler_nursery, **options)
+    await server.run(task_status=task_status)
+
+
+class WebSocketServer:
+    """A server on listeners that exist.
+
+    Args:
+        handler: called with a `WebSocketRequest` for each client.
+        listeners: `trio.abc.Listener` of any streams: TCP, TLS, Unix sockets, memory. They belong to the server.
+        handler_nursery: where the connections' tasks run; by default in the server's own nursery.
+        options: see `ServerOptions`.
+
+    Raises:
+        TypeError: an option is unknown.
+        ValueError: there are no listeners, or an option is out of range.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+        *,
+        handler_nursery: trio.Nursery | None = None,
+        **options: Unpack[ServerOptions],
+    ) -> None:
+        if not listeners:
+            raise ValueError("listeners must contain at least one item")
+        self._handler = handler
+        self._listeners = list(listeners)
+        self._handler_nursery = handler_nursery
+        self._config = ServerConfig.of(options)
+        self._accepting = trio.CancelScope()
+        self._talks: set[_Talk] = set()
+        self._ended = trio.lowlevel.ParkingLot()  # unparked whenever a connection's task has ended
+        self._drained_at = math.inf  # when connections are cut while the server ends
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on.
+
+        Raises:
+            RuntimeError: there are several listeners, or the one has no port.
+        """
+        if len(self._listeners) > 1:
+            raise RuntimeError("Cannot get port because this server has more than 1 listeners.")
+        listener = self.listeners[0]
+        if isinstance(listener, str):
+            raise RuntimeError(f"This socket does not have a port: {listener}")
+        return listener.port
+
+    @property
+    def listeners(self) -> list[Endpoint | str]:
+        """Where the server listens: endpoints for TCP, paths for Unix sockets, else the listener's `repr`."""
+        return [_listening(listener) for listener in self._listeners]
+
+    @property
+    def connections(self) -> set[WebSocketConnection]:
+        """The connections on which messages can be sent now: a set of its own, for whoever wants to send to all."""
+        talks = (talk.connection for talk in self._talks)
+        return {connection for connection in talks if connection is not None and connection.closed is None}
+
+    async def run(self, *, task_status: trio.TaskStatus[WebSocketServer] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `aclose` is called or this is cancelled.
+
+        Args:
+            task_status: reports the server itself once it accepts connections.
+
+        Raises:
+            Exception: a handler's, if ``handler_errors`` is ``"raise"``.
+
+        Cancellation: no more connections are accepted, requests that are not answered yet get a 503, every connection
+        is closed with 1001, and what has not ended ``drain`` seconds later is cut.
+        """
+        async with trio.open_nursery() as nursery:
+            try:
+                with self._accepting:
+                    async with trio.open_nursery() as acceptors:
+                        for listener in self._listeners:
+                            acceptors.start_soon(self._accept, listener, self._handler_nursery or nursery)
+                        task_status.started(self)
+            finally:
+                for listener in self._listeners:
+                    await trio.aclose_forcefully(listener)
+
+    async def aclose(self, drain: float = 10.0, code: int = 1001, reason: str | None = None) -> None:
+        """Stop serving: accept no more, close every connection, and cut what has not ended in time.
+
+        Handlers see the end in their next call on the connection, and have as long to finish.
+
+        Args:
+            drain: seconds until what is left is cancelled and cut.
+            code: close code.
+            reason: what to tell the peers.
+
+        Raises:
+            ValueError: the code or the reason cannot be sent.
+
+        Cancellation: what is left is cut at once.
+        """
+        encode_close(code, reason)
+        self._accepting.cancel()
+        for talk in self._talks:
+            if talk.connection is None:
+                talk.scope.cancel()
+        try:
+            with trio.move_on_after(drain):
+                async with trio.open_nursery() as closers:
+                    for connection in self.connections:
+                        closers.start_soon(connection.aclose, code, reason)
+                    await self._until_idle()
+        finally:
+            self._drained_at = -math.inf
+            for talk in self._talks:
+                talk.scope.cancel()
+        await self._until_idle()
+
+    async def _until_idle(self) -> None:
+        await trio.lowlevel.checkpoint()
+        while self._talks:
+            await self._ended.park()
+
+    async def _accept(self, listener: trio.abc.Listener[trio.abc.Stream], nursery: trio.Nursery) -> None:
+        async def talk(stream: trio.abc.Stream) -> None:
+            await self._talk(stream, nursery)
+
+        await accept_forever(listener, talk, nursery)
+
+    async def _talk(self, stream: trio.abc.Stream, nursery: trio.Nursery) -> None:
+        """Be the task of one connection, from accepting it to its end."""
+        talk = _Talk()
+        self._talks.add(talk)
+        try:
+            with talk.scope:
+                with suppress(HandshakeError):  # the client was told already
+                    talk.request = await receive_request(nursery, stream, self._config, talk.scope.cancel)
+                if talk.request is not None:
+                    await self._handle(talk.request)
+        except Exception as exc:
+            logger.error("a connection's handler failed", exc_info=exc)
+            if self._config.handler_errors == "raise":
+                raise
+        finally:
+            self._talks.discard(talk)
+            self._ended.unpark_all()
+            if talk.connection is not None:
+                talk.connection.terminate()
+
+    async def _handle(self, request: WebSocketRequest) -> None:
+        """Run the handler and end the connection as befits how the handler ended."""
+        try:
+            await self._handler(request)
+        except trio.Cancelled:
+            self._drained_at = min(self._drained_at, trio.current_time() + self._config.drain)
+            with trio.CancelScope(shield=True, deadline=self._drained_at):
+                await _end(request, 1001, 503)
+            raise
+        except Exception as exc:
+            await _end(request, 1011, 500)
+            if not _is_goodbye(exc):
+                raise
+        else:
+            await _end(request, 1000, 500)
+
+
+class _Talk:
+    """One connection's task: its scope, and its request once there is one."""
+
+    __slots__ = ("request", "scope")
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.request: WebSocketRequest | None = None
+
+    @property
+    def connection(self) -> WebSocketConnection | None:
+        """The connection once the request was accepted."""
+        return None if self.request is None else self.request.connection
+
+
+async def _end(request: WebSocketRequest, code: int, status: int) -> None:
+    """Close the connection with `code`, or answer a request that has no answer yet with `status`."""
+    if request.connection is None:
+        await request.turn_away(status)
+    else:
+        await request.connection.aclose(code)
+
+
+def _is_goodbye(exc: Exception) -> bool:
+    """Say whether a handler has only let out what told it of the end: that is how most handlers end."""
+    if isinstance(exc, ExceptionGroup):
+        return exc.split((ConnectionClosed, HandshakeError))[1] is None
+    return isinstance(exc, ConnectionClosed | HandshakeError)
+
+
+def _listening(listener: trio.abc.Listener[trio.abc.Stream]) -> Endpoint | str:
+    """Say where a listener listens."""
+    inner, is_ssl = listener, False
+    if isinstance(listener, trio.SSLListener):
+        inner, is_ssl = listener.transport_listener, True
+    if isinstance(inner, trio.SocketListener):
+        return endpoint_of(inner.socket, inner.socket.getsockname(), is_ssl)
+    return repr(listener)
