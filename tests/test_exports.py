@@ -17,9 +17,8 @@ import pytest
 
 import trio_ws
 import trio_ws.protocol
-import trio_ws.transport
 
-PUBLIC_MODULES = [trio_ws, trio_ws.protocol, trio_ws.transport]
+PUBLIC_MODULES = [trio_ws, trio_ws.protocol]
 PACKAGE = Path(trio_ws.__file__).parent
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Unpack
 
@@ -16,13 +15,14 @@ import trio
 
 from ._config import ClientConfig, ClientOptions
 from ._connection import WebSocketConnection, masks, until_over
+from ._endpoint import tls_of
 from ._errors import ConnectionRejected, ConnectionTimeout, DisconnectionTimeout, HandshakeError
 from ._url import WebSocketURL, ascii_host, make_target, parse_url
-from .protocol import ClientHandshake, HandshakeFailed, HeadersLike, Response
+from .protocol import ClientHandshake, HandshakeFailed, HeadersLike, Response, encode_headers
 from .transport import dial_tcp, start_tls
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
 
 def open_websocket(
@@ -159,16 +159,16 @@ async def wrap_client_stream(
     Cancellation: the stream is closed.
     """
     config = ClientConfig.of(options)
-    secure = isinstance(stream, trio.SSLStream)
+    scheme = "wss" if tls_of(stream) else "ws"
     target = make_target(resource)
-    url = f"{'wss' if secure else 'ws'}://{host}{target}"
+    url = f"{scheme}://{host}{target}"
     with _deadline(config.connect_timeout):
         connection = await _shake_hands(nursery, stream, host, target, url, config)
     nursery.start_soon(until_over, connection)
     return connection
 
 
-def ssl_context(use_ssl: bool | ssl.SSLContext) -> ssl.SSLContext | None:
+def ssl_context(use_ssl: object) -> ssl.SSLContext | None:
     """Return the context for a `use_ssl` argument; None is for none.
 
     Raises:
@@ -195,7 +195,7 @@ def _parse(url: object, context: ssl.SSLContext | None) -> tuple[WebSocketURL, s
 @asynccontextmanager
 async def _opened(
     connect: Callable[[trio.Nursery], Awaitable[WebSocketConnection]],
-) -> AsyncIterator[WebSocketConnection]:
+) -> AsyncGenerator[WebSocketConnection]:
     error: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
@@ -210,7 +210,7 @@ async def _opened(
                     await connection.aclose()
                 if connection.timed_out:
                     raise DisconnectionTimeout("the peer did not answer the close frame in time")
-            except BaseException as exc:  # kept from the nursery, which would put it into a group
+            except BaseException as exc:  # noqa: BLE001 - kept from the nursery, which would put it into a group
                 error = exc
     except BaseExceptionGroup:
         # nothing but the cancellation of the nursery's own tasks: the transport's, which raise nothing else
@@ -287,18 +287,15 @@ async def _exchange(stream: trio.abc.Stream, handshake: ClientHandshake) -> Resp
 
 
 def _with_authorization(headers: HeadersLike, authorization: str | None) -> HeadersLike:
-    pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
-    if authorization is None or any(_lower(name) == "authorization" for name, _ in pairs):
+    """Add what the URL says, unless the caller says otherwise."""
+    pairs = encode_headers(headers)
+    if authorization is None or any(name.lower() == b"authorization" for name, _ in pairs):
         return pairs
-    return [*pairs, ("Authorization", authorization)]
-
-
-def _lower(name: str | bytes) -> str:
-    return (name if isinstance(name, str) else name.decode("latin-1")).lower()
+    return [*pairs, (b"Authorization", authorization.encode())]
 
 
 @contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
+def _deadline(seconds: float) -> Generator[None]:
     try:
         with trio.fail_after(seconds):
             yield

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, TypedDict
 
 from .protocol import SAME_ORIGIN, HeadersLike, Limits, OriginPolicy, Request, Response
@@ -126,7 +126,9 @@ class Config:
     @property
     def limits(self) -> Limits:
         """What the protocol core is to allow the peer."""
-        return Limits(max_message_size=int(min(self.max_message_size, UNLIMITED)), max_fragments=self.max_fragments)
+        return Limits(
+            max_message_size=int(min(self.max_message_size, UNLIMITED)), max_fragments=self.max_fragments
+        )
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
     from ._config import Config
     from .protocol import Extension
-
-logger = logging.getLogger("trio_ws")
 
 #: One store of random bytes for all connections of the process.
 masks = MaskPool(os.urandom)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import dataclass
+from typing import cast
 
 import trio
 
@@ -31,19 +32,24 @@ class Endpoint:
         return f"{scheme}://{host}" if self.port == default else f"{scheme}://{host}:{self.port}"
 
 
+def tls_of(stream: trio.abc.Stream) -> trio.SSLStream[trio.abc.Stream] | None:
+    """Return the stream as one of TLS if it is one."""
+    return cast("trio.SSLStream[trio.abc.Stream]", stream) if isinstance(stream, trio.SSLStream) else None
+
+
 def endpoint_of(sock: trio.socket.SocketType, name: object, is_ssl: bool) -> Endpoint | str:
     """Return the endpoint for a name as the socket module gives it; a path, or '' for one without a name, stays text."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6) and isinstance(name, tuple):
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
         # a scoped IPv6 address carries its interface behind a percent sign, which ipaddress understands
-        return Endpoint(ipaddress.ip_address(name[0]), name[1], is_ssl)
+        address, port = cast("tuple[str, int]", name)[:2]
+        return Endpoint(ipaddress.ip_address(address), port, is_ssl)
     return name if isinstance(name, str) else ""
 
 
 def endpoints(stream: trio.abc.Stream) -> tuple[Endpoint | str, Endpoint | str]:
     """Return the local and the remote end of a stream: endpoints for TCP, paths for Unix sockets, else its repr."""
-    inner, is_ssl = stream, False
-    if isinstance(stream, trio.SSLStream):
-        inner, is_ssl = stream.transport_stream, True
+    tls = tls_of(stream)
+    inner, is_ssl = (stream, False) if tls is None else (tls.transport_stream, True)
     if not isinstance(inner, trio.SocketStream):
         return repr(stream), repr(stream)
     sock = inner.socket

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import trio
 
-from .protocol import Close, CloseReason, RemoteProtocolError
-from .protocol import Headers as Headers  # the type of `ConnectionRejected.headers`
+from .protocol import Close, CloseReason, Headers
 
 
 class HandshakeError(Exception):
@@ -91,7 +90,9 @@ class ConnectionLost(ConnectionClosed, trio.BrokenResourceError):
 PEACEFUL = frozenset({1000, 1001, 1005})
 
 
-def connection_closed(received: Close | None, sent: Close | None, cause: Exception | None) -> ConnectionClosed:
+def connection_closed(
+    received: Close | None, sent: Close | None, cause: Exception | None
+) -> ConnectionClosed:
     """Return what to raise for a connection that is over, with its cause attached."""
     told = CloseReason(received.code, received.reason or None) if received else None
     said = CloseReason(sent.code, sent.reason or None) if sent else None
@@ -102,12 +103,10 @@ def connection_closed(received: Close | None, sent: Close | None, cause: Excepti
     return error
 
 
-def connection_closing(sent: Close, violation: RemoteProtocolError | None = None) -> ConnectionClosed:
+def connection_closing(sent: Close) -> ConnectionClosed:
     """Return what to raise while our close frame is out and unanswered."""
     said = CloseReason(sent.code, sent.reason or None)
-    error = (ConnectionEnded if sent.code in PEACEFUL else ConnectionLost)(said, None, said)
-    error.__cause__ = violation
-    return error
+    return (ConnectionEnded if sent.code in PEACEFUL else ConnectionLost)(said, None, said)
 
 
 def _told(reason: CloseReason | None) -> str:

@@ -31,13 +31,11 @@ from ._timers import Alarm
 from .protocol import (
     CloseReason,
     Fragment,
-    Liveness,
     Phase,
     Ping,
     Pong,
     Protocol,
     Role,
-    Verdict,
     encode_close,
 )
 from .transport import HIGH_WATER, LOW_WATER, Transport
@@ -73,8 +71,6 @@ class Link:
         "_deadline",
         "_drained",
         "_eof",
-        "_heard",
-        "_liveness",
         "_on_gone",
         "_pong",
         "_reading",
@@ -98,7 +94,6 @@ class Link:
         token: Callable[[], bytes],
         on_gone: Callable[[], None] | None = None,
     ) -> None:
-        now = trio.current_time()
         self.protocol = protocol
         self.transport = transport
         self.inbox = Inbox(config.message_queue_size, config.message_queue_bytes, self)
@@ -106,16 +101,14 @@ class Link:
         self.room = trio.lowlevel.ParkingLot()
         self.sender: object | None = None  # who is sending a message in fragments
         self.pieces: Pieces | None = None  # where a message goes that is being received in pieces
-        self.pings = Pings(token)
+        self.pings = Pings(config, token)
         self.timed_out = False  # whether the peer left our close frame unanswered
         self._on_gone = on_gone
         self._config = config
         self._alarm = Alarm(self._ring)
-        self._liveness = Liveness(config.ping_interval, config.ping_timeout, now)
         self._pong: bytes | None = None  # payload of the latest ping, while there is no room for its answer
-        self._heard = now
         self._reading = True
-        self._unanswered = False  # whether messages were handed out since the application last came back for more
+        self._unanswered = False  # whether messages were handed out since the application came back for more
         self._eof = False
         self._drained = 0
         self._deadline = 0.0  # of the end, once it has begun
@@ -132,7 +125,7 @@ class Link:
 
     def data_received(self, data: bytes | bytearray | memoryview) -> None:
         """Decode, and hand on what is whole."""
-        self._heard = trio.current_time()
+        self.pings.heard = trio.current_time()
         if self.protocol.phase is Phase.ENDING:
             self._drained += len(data)
             if self._drained > DRAIN_SIZE:
@@ -193,7 +186,7 @@ class Link:
             elif isinstance(event, Ping):
                 self._answer_ping(event.payload)
             elif isinstance(event, Pong):
-                self.pings.answered(event.payload, trio.current_time())
+                self.pings.answered(event.payload)
             else:
                 self._cause = self.protocol.violation
                 self._peer_ended()
@@ -240,7 +233,7 @@ class Link:
         if self.protocol.phase is not Phase.OPEN:
             return
         self._reading = True
-        self._heard = trio.current_time()
+        self.pings.heard = trio.current_time()
         self.transport.resume_reading()
         if self.protocol.more:
             self._handle(b"")
@@ -276,7 +269,7 @@ class Link:
 
     def ping(self, payload: bytes) -> PingWaiter:
         """Send a ping and return what to wait for."""
-        waiter = self.pings.wait(payload, trio.current_time())
+        waiter = self.pings.wait(payload)
         self.transport.write(*self.protocol.send_ping(payload))
         if not self._reading and not self._is_full():
             self.read_on()  # its pong may lie behind messages
@@ -396,21 +389,17 @@ class Link:
                 self._on_gone()
         elif trio.current_time() >= self._deadline:
             self.timed_out = phase is Phase.CLOSE_SENT
-            self.abort(TimeoutError("the peer did not answer the close frame in time") if self.timed_out else None)
+            self.abort(
+                TimeoutError("the peer did not answer the close frame in time") if self.timed_out else None
+            )
         else:
             self.transport.close()
             self._alarm.set(self._deadline)
 
     def _watch(self) -> None:
         """Apply the rules of liveness."""
-        now, transport = trio.current_time(), self.transport
-        verdict, when = self._liveness.poll(
-            now, self._heard, self._reading, transport.accepted, transport.buffered
-        )
-        if verdict is Verdict.DEAD:
+        when = self.pings.watch(self.protocol, self.transport, self._reading)
+        if when is None:
             self.abort(TimeoutError("the peer made no progress in time: it is taken for dead"))
-            return
-        if verdict is Verdict.PING:
-            transport.write(*self.protocol.send_ping(self.pings.keepalive(now)))
-            when = self._liveness.pinged(now, transport.accepted, transport.buffered)
-        self._alarm.set(when)
+        else:
+            self._alarm.set(when)

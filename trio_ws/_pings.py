@@ -1,4 +1,4 @@
-"""Pings in flight and the tasks that wait for their pongs; knows nothing of how a ping is sent."""
+"""Pings: those that tasks wait for, and those that find out whether the peer lives; knows nothing of the link's state."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .protocol import PingLedger
+from .protocol import Liveness, PingLedger, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ._config import Config
+    from .protocol import Protocol
+    from .transport import Transport
 
 
 class PingWaiter:
@@ -23,17 +27,20 @@ class PingWaiter:
 
 
 class Pings:
-    """What was asked, and who wants to know.
+    """What was asked, who wants to know, and when the peer was last heard.
 
     Args:
+        config: `ping_interval` and `ping_timeout` are kept here.
         token: returns four unpredictable bytes, for pings whose payload nobody chose.
     """
 
-    __slots__ = ("_keepalive", "_ledger", "_waiters", "token")
+    __slots__ = ("_keepalive", "_ledger", "_liveness", "_waiters", "heard", "token")
 
-    def __init__(self, token: Callable[[], bytes]) -> None:
+    def __init__(self, config: Config, token: Callable[[], bytes]) -> None:
         self.token = token
+        self.heard = trio.current_time()
         self._ledger = PingLedger()
+        self._liveness = Liveness(config.ping_interval, config.ping_timeout, self.heard)
         self._waiters: dict[bytes, PingWaiter] = {}
         self._keepalive = b""
 
@@ -50,27 +57,34 @@ class Pings:
         """Whether a task waits for a pong."""
         return bool(self._waiters)
 
-    def wait(self, payload: bytes, now: float) -> PingWaiter:
+    def wait(self, payload: bytes) -> PingWaiter:
         """Enter a ping that a task is going to wait for."""
         waiter = self._waiters[payload] = PingWaiter()
-        self._ledger.sent(payload, now)
+        self._ledger.sent(payload, trio.current_time())
         return waiter
 
-    def keepalive(self, now: float) -> bytes:
-        """Enter a ping of our own accord and return its payload; the one before is given up, so one at most is kept."""
-        self._ledger.forget(self._keepalive)
-        self._keepalive = self.token()
-        self._ledger.sent(self._keepalive, now)
-        return self._keepalive
+    def watch(self, protocol: Protocol, transport: Transport, reading: bool) -> float | None:
+        """Apply the rules of liveness, sending a ping if one is due; return when to watch again, None for a dead peer."""
+        now = trio.current_time()
+        verdict, when = self._liveness.poll(now, self.heard, reading, transport.accepted, transport.buffered)
+        if verdict is Verdict.DEAD:
+            return None
+        if verdict is Verdict.PING:
+            self._ledger.forget(self._keepalive)  # one of our own accord is kept at most
+            self._keepalive = self.token()
+            self._ledger.sent(self._keepalive, now)
+            transport.write(*protocol.send_ping(self._keepalive))
+            when = self._liveness.pinged(now, transport.accepted, transport.buffered)
+        return when
 
     def forget(self, payload: bytes) -> None:
         """Wait no more for the pong to a ping."""
         self._waiters.pop(payload, None)
         self._ledger.forget(payload)
 
-    def answered(self, payload: bytes, now: float) -> None:
+    def answered(self, payload: bytes) -> None:
         """Wake those whose ping a pong settles."""
-        for settled, rtt in self._ledger.answered(payload, now).items():
+        for settled, rtt in self._ledger.answered(payload, trio.current_time()).items():
             if waiter := self._waiters.pop(settled, None):
                 waiter.rtt = rtt
                 waiter.event.set()

@@ -10,7 +10,7 @@ import trio
 
 from ._config import AcceptOptions, Config, ServerConfig
 from ._connection import WebSocketConnection, masks, until_over
-from ._endpoint import Endpoint, endpoints
+from ._endpoint import Endpoint, endpoints, tls_of
 from ._errors import ConnectionTimeout, HandshakeError
 from .protocol import HandshakeFailed, Headers, Response, ServerHandshake, encode_headers
 
@@ -108,14 +108,14 @@ class WebSocketRequest:
             masks=masks, subprotocol=subprotocol, extra_headers=extra_headers or ()
         )
         await self._send(head)
-        secure = isinstance(self._stream, trio.SSLStream)
+        scheme = "wss" if tls_of(self._stream) else "ws"
         host = self.request.headers.get("host", "")
         self.connection = WebSocketConnection(
             self._nursery,
             self._stream,
             protocol,
             self._config,
-            url=f"{'wss' if secure else 'ws'}://{host}{self.path}",
+            url=f"{scheme}://{host}{self.path}",
             path=self.path,
             leftover=leftover,
             request=self.request,
@@ -237,8 +237,8 @@ async def receive_request(
     handshake = ServerHandshake(limits=config.limits, origins=config.origins)
     try:
         with trio.fail_after(config.connect_timeout):
-            if isinstance(stream, trio.SSLStream):
-                await stream.do_handshake()
+            if tls := tls_of(stream):
+                await tls.do_handshake()
             failure = await _read_head(stream, handshake)
         failure = failure or await _judge(handshake, config)
         if failure is not None:
@@ -287,9 +287,11 @@ async def _judge(handshake: ServerHandshake, config: ServerConfig) -> HandshakeF
 
 async def turn_away(stream: trio.abc.Stream, handshake: ServerHandshake, status: int) -> None:
     """Answer with a bare status if the client takes it at once, and close; shielded, for whoever is being cancelled."""
-    with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL_SECONDS):
-        with suppress(trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
-            await stream.send_all(handshake.respond(Response(status, Headers())))
+    with (
+        trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL_SECONDS),
+        suppress(trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError),
+    ):
+        await stream.send_all(handshake.respond(Response(status, Headers())))
     await trio.aclose_forcefully(stream)
 
 

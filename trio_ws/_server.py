@@ -7,11 +7,10 @@ handler raises, ends that connection and nothing else. When the peer is gone the
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias, Unpack
+from typing import TYPE_CHECKING, TypeAlias, Unpack, cast
 
 import trio
 
@@ -20,14 +19,12 @@ from ._endpoint import Endpoint, endpoint_of
 from ._errors import ConnectionClosed, HandshakeError
 from ._request import WebSocketRequest, receive_request
 from .protocol import encode_close
-from .transport import accept_forever, open_tcp_listeners
+from .transport import accept_forever, log_failure, open_tcp_listeners
 
 if TYPE_CHECKING:
     import ssl
 
     from ._connection import WebSocketConnection
-
-logger = logging.getLogger("trio_ws")
 
 Handler: TypeAlias = Callable[[WebSocketRequest], Awaitable[object]]
 
@@ -110,10 +107,11 @@ class WebSocketServer:
         """
         if len(self._listeners) > 1:
             raise RuntimeError("Cannot get port because this server has more than 1 listeners.")
-        listener = self.listeners[0]
-        if isinstance(listener, str):
-            raise RuntimeError(f"This socket does not have a port: {listener}")
-        return listener.port
+        match self.listeners[0]:
+            case Endpoint(port=port):
+                return port
+            case path:
+                raise RuntimeError(f"This socket does not have a port: {path}")
 
     @property
     def listeners(self) -> list[Endpoint | str]:
@@ -203,7 +201,7 @@ class WebSocketServer:
                 if talk.request is not None:
                     await self._handle(talk.request)
         except Exception as exc:
-            logger.error("a connection's handler failed", exc_info=exc)
+            log_failure("a connection's handler failed", exc)
             if self._config.handler_errors == "raise":
                 raise
         finally:
@@ -255,15 +253,17 @@ async def _end(request: WebSocketRequest, code: int, status: int) -> None:
 def _is_goodbye(exc: Exception) -> bool:
     """Say whether a handler has only let out what told it of the end: that is how most handlers end."""
     if isinstance(exc, ExceptionGroup):
-        return exc.split((ConnectionClosed, HandshakeError))[1] is None
+        group = cast("ExceptionGroup[Exception]", exc)
+        return all(_is_goodbye(each) for each in group.exceptions)
     return isinstance(exc, ConnectionClosed | HandshakeError)
 
 
 def _listening(listener: trio.abc.Listener[trio.abc.Stream]) -> Endpoint | str:
     """Say where a listener listens."""
-    inner, is_ssl = listener, False
-    if isinstance(listener, trio.SSLListener):
-        inner, is_ssl = listener.transport_listener, True
+    inner: object = listener
+    is_ssl = isinstance(listener, trio.SSLListener)
+    if is_ssl:
+        inner = cast("trio.SSLListener[trio.SocketStream]", listener).transport_listener
     if isinstance(inner, trio.SocketListener):
         return endpoint_of(inner.socket, inner.socket.getsockname(), is_ssl)
-    return repr(listener)
+    return repr(inner)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import math
 from collections.abc import Callable
 
 import trio
 
-_logger = logging.getLogger("trio_ws")
+from .transport import log_failure
+
 _clockwork: trio.lowlevel.RunVar[_Clockwork] = trio.lowlevel.RunVar("trio_ws._timers")
 _order = itertools.count()
 
@@ -61,8 +61,8 @@ class Alarm:
         self.when = math.inf
         try:
             self._ring()
-        except Exception:
-            _logger.exception("an alarm failed")
+        except Exception as exc:  # noqa: BLE001 - one connection's alarm must not end the others'
+            log_failure("an alarm failed", exc)
 
 
 def _nothing() -> None:

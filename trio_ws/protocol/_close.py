@@ -71,7 +71,9 @@ def encode_close(code: int | None, reason: str | None) -> bytes:
         raise ValueError(f"close code {code} cannot be sent: use 1000, 1001, 1003, 1007-1014 or 3000-4999")
     text = (reason or "").encode()
     if len(text) > MAX_REASON_SIZE:
-        raise ValueError(f"a close reason has at most {MAX_REASON_SIZE} bytes of UTF-8, this one has {len(text)}")
+        raise ValueError(
+            f"a close reason has at most {MAX_REASON_SIZE} bytes of UTF-8, this one has {len(text)}"
+        )
     return code.to_bytes(2, "big") + text
 
 

@@ -89,13 +89,17 @@ class Decoder:
         self._more = False
         self._pending = b""  # bytes that are not yet a header, a control frame, or an event
         self._opcode = OP_CONTINUATION  # of the message in progress; OP_CONTINUATION when there is none
-        self._message = bytearray()  # its payload so far, unmasked, as far as it has not been handed out in pieces
+        self._message = (
+            bytearray()
+        )  # its payload so far, unmasked, as far as it has not been handed out in pieces
         self._size = 0  # payload bytes announced by the headers of the message so far
         self._fragments = 0
         self._checked = 0  # of `_message`, the bytes known to be valid UTF-8
         self._remaining = 0  # payload bytes still to come of the data frame in progress
         self._mask = b""  # of that frame, turned so that its first byte is for the next payload byte
-        self._fin = True  # whether that frame is the last of its message; True when there is no frame in progress
+        self._fin = (
+            True  # whether that frame is the last of its message; True when there is no frame in progress
+        )
         self._in_pieces = False
 
     @property
@@ -196,7 +200,11 @@ class Decoder:
         elif opcode > OP_BINARY:
             raise RemoteProtocolError("WS_ERR_INVALID_OPCODE", str(opcode))
         elif (opcode == OP_CONTINUATION) != (self._opcode != OP_CONTINUATION):
-            what = "nothing to continue" if opcode == OP_CONTINUATION else "a new message inside a fragmented one"
+            what = (
+                "nothing to continue"
+                if opcode == OP_CONTINUATION
+                else "a new message inside a fragmented one"
+            )
             raise RemoteProtocolError("WS_ERR_INVALID_OPCODE", what)
         if bool(second & MASK) != self._masked:
             raise RemoteProtocolError("WS_ERR_EXPECTED_MASK" if self._masked else "WS_ERR_UNEXPECTED_MASK")
@@ -212,7 +220,8 @@ class Decoder:
         size += self._size
         if size > self._limits.max_message_size:
             raise RemoteProtocolError(
-                "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH", f"{size} bytes, {self._limits.max_message_size} are allowed"
+                "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH",
+                f"{size} bytes, {self._limits.max_message_size} are allowed",
             )
 
     def _control(self, opcode: int, payload: bytes) -> Event:
@@ -233,9 +242,16 @@ class Decoder:
         self._finished = True
         return Close(code, reason)
 
-    def _data(self, buffer: bytes, start: int, size: int, mask: bytes, first: int, events: list[Event]) -> int:
+    def _data(
+        self, buffer: bytes, start: int, size: int, mask: bytes, first: int, events: list[Event]
+    ) -> int:
         """Take the payload of a data frame whose header has passed every check; return the bytes taken of it."""
-        if first & FIN and self._opcode == OP_CONTINUATION and start + size <= len(buffer) and not self._in_pieces:
+        if (
+            first & FIN
+            and self._opcode == OP_CONTINUATION
+            and start + size <= len(buffer)
+            and not self._in_pieces
+        ):
             # the usual case: a message of one frame that is all there; nothing to remember
             payload = buffer[start : start + size]
             events.append(_message(first & OPCODE, apply_mask(payload, mask) if mask else payload))
@@ -313,4 +329,6 @@ def _decode_utf8(data: bytearray, start: int, final: bool) -> tuple[str, int]:
 
 def _invalid_text(error: UnicodeDecodeError) -> RemoteProtocolError:
     # not chained: the error would keep the whole payload alive
-    return RemoteProtocolError("WS_ERR_INVALID_UTF8", f"byte 0x{error.object[error.start]:02x}: {error.reason}")
+    return RemoteProtocolError(
+        "WS_ERR_INVALID_UTF8", f"byte 0x{error.object[error.start]:02x}: {error.reason}"
+    )

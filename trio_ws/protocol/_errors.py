@@ -49,4 +49,3 @@ class RemoteProtocolError(ProtocolError):
 
     def __str__(self) -> str:
         return f"{self._meaning} ({self._detail})" if self._detail else self._meaning
-

@@ -46,7 +46,9 @@ class Liveness:
         self._ping_end = 0  # what `accepted` must reach for that ping to have left
         self._due = math.inf  # when the peer must have been heard after it
 
-    def poll(self, now: float, heard: float, reading: bool, accepted: int, buffered: int) -> tuple[Verdict, float]:
+    def poll(
+        self, now: float, heard: float, reading: bool, accepted: int, buffered: int
+    ) -> tuple[Verdict, float]:
         """Apply the rules and say what to do, and when to ask again; after `PING`, `pinged` says when.
 
         Args:

@@ -86,7 +86,9 @@ class Protocol:
         self.violation: RemoteProtocolError | None = None
         self._masks = masks if role is Role.CLIENT else None
         self._decoder = Decoder(masked=role is Role.SERVER, limits=limits)
-        self._sending = OP_CONTINUATION  # of a message being sent in fragments; OP_CONTINUATION when there is none
+        self._sending = (
+            OP_CONTINUATION  # of a message being sent in fragments; OP_CONTINUATION when there is none
+        )
 
     @property
     def state(self) -> State:

@@ -6,7 +6,7 @@ import sys
 
 import trio
 
-from ._base import BATCH, HIGH_WATER, LOW_WATER, Chunk, Receiver, Transport
+from ._base import BATCH, HIGH_WATER, LOW_WATER, Chunk, Receiver, Transport, log_failure
 from ._dial import dial_tcp, dial_unix, start_tls
 from ._listen import UnixListener, accept_forever, open_tcp_listeners, open_unix_listener
 from ._stream import StreamTransport
@@ -41,6 +41,7 @@ __all__ = [
     "accept_forever",
     "dial_tcp",
     "dial_unix",
+    "log_failure",
     "make_transport",
     "open_tcp_listeners",
     "open_unix_listener",
