@@ -28,7 +28,7 @@ COUNTS = CHECKOUT / "build" / "autobahn"
 AGENT = "trio_ws"
 NO_PYTHON = 69  # the installer's exit status where no Python 2.7 can be had
 INSTALL_TIMEOUT = 600  # seconds; it takes twenty where the network is good
-# Seconds for all cases of one side. It takes one minute on two slow cores; a case that hangs ends by the suite's own timers.
+# Seconds for all cases of one side, which takes 25 on two free cores; a case that hangs is ended by the suite itself after 100.
 RUN_TIMEOUT = 240
 LOG_TAIL = 2000  # characters of the processes' output that a failure shows
 
