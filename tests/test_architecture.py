@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import io
+import re
 import subprocess
 import sys
 import tokenize
@@ -16,8 +17,8 @@ import pytest
 # ---------------------------------------------------------------------------------------------------------------------
 # The tables. To add a module, write its name where it belongs; a module in no table fails `test_every_module_has_a_home`.
 
-# Each room is a list of chains: a module may import what stands left of an arrow before it, and whatever that may import.
-# Modules between two arrows do not import each other. `protocol` or `transport` alone is the facade, its `__init__`.
+# A chain names modules in order: each may import what stands left of an arrow before it, and whatever that may import.
+# Modules between two arrows do not import each other. `__init__` is the facade.
 PROTOCOL = (
     "_close, _errors, _limits > _events > _state, _mask > _codec > _accel > _deflate, _headers, _liveness > _protocol",
     "_protocol > _handshake > _handshake_client, _handshake_server > __init__",
@@ -27,7 +28,6 @@ TRANSPORT = (
     "_base > _stream > _dial > _proxy > __init__",
     "_socket, _stream > _listen > __init__",
 )
-# Outside of the two rooms a whole line may import every line before it, and both facades.
 CONNECTION = (
     "_errors, _config, _timers, _endpoint > _inbox, _pings > _pieces > _link > _connection > _prepared, _bytestream",
 )
@@ -37,8 +37,22 @@ ENDPOINTS = (
 )
 BROADCAST = ("_broadcast",)
 FACADE = ("__init__",)
-TOP = ("testing > _cli > __main__",)
-LINES = (CONNECTION, ENDPOINTS, BROADCAST, FACADE, TOP)
+TESTING = ("_faults, _listener, _peer > _pair > __init__",)
+COMMAND = ("_cli > __main__",)
+
+# A line may import every line above it, but of a room, which is a folder, only the facade. The first two rooms see
+# nothing besides themselves.
+LINES = (
+    ("protocol", PROTOCOL),
+    ("transport", TRANSPORT),
+    ("", CONNECTION),
+    ("", ENDPOINTS),
+    ("", BROADCAST),
+    ("", FACADE),
+    ("testing", TESTING),
+    ("", COMMAND),
+)
+ROOMS = {room for room, _ in LINES if room}
 
 # What is not the standard library, and the modules that may import it ("*": every module outside of `protocol`).
 FOREIGN = {
@@ -75,13 +89,13 @@ SOURCES = {_name(path): path.read_text("utf-8") for path in sorted(PACKAGE.rglob
 MODULES = sorted(SOURCES)
 
 
-def _chained(chains: tuple[str, ...], prefix: str = "") -> dict[str, set[str]]:
-    """Return, for each module of one room, the modules of that room which it may import."""
+def _chained(chains: tuple[str, ...]) -> dict[str, set[str]]:
+    """Return, for each module of one line, the modules of that line which it may import."""
     allowed: dict[str, set[str]] = {}
     for chain in chains:
         above: set[str] = set()
         for step in chain.split(" > "):
-            names = {prefix + name.strip() for name in step.split(",")}
+            names = {name.strip() for name in step.split(",")}
             for name in names:
                 allowed.setdefault(name, set()).update(above)
             above |= names.union(*(allowed[name] for name in names))
@@ -91,15 +105,14 @@ def _chained(chains: tuple[str, ...], prefix: str = "") -> dict[str, set[str]]:
 def _table() -> dict[str, set[str]]:
     """Return, for each module in the tables, all modules of the package which it may import."""
     table: dict[str, set[str]] = {}
-    for room, chains in (("protocol", PROTOCOL), ("transport", TRANSPORT)):
-        inside = _chained(chains, f"{room}.")
-        inside[room] = inside.pop(f"{room}.__init__")
-        table |= inside
-    above = {"protocol", "transport"}
-    for line in LINES:
-        inside = _chained(line)
-        table |= {name: allowed | above for name, allowed in inside.items()}
-        above |= inside.keys()
+    above: set[str] = set()
+    for room, chains in LINES:
+        full = {
+            name: f"{room}.{name}".removeprefix(".").removesuffix(".__init__") for name in _chained(chains)
+        }
+        seen = set[str]() if room in {"protocol", "transport"} else above
+        table |= {full[name]: {full[x] for x in inside} | seen for name, inside in _chained(chains).items()}
+        above = above | ({room} if room else set(full.values()))
     return table
 
 
@@ -121,7 +134,7 @@ def _absolute(node: ast.ImportFrom, module: str) -> str:
         assert node.module is not None
         return node.module
     here = ["trio_ws", *module.split(".")]
-    is_package = module in {"protocol", "transport", "testing"}
+    is_package = module in ROOMS
     base = here[: len(here) - node.level + is_package]
     return ".".join([*base, *(node.module or "").split(".")]).rstrip(".")
 
@@ -228,6 +241,18 @@ def _function_sizes(source: str) -> list[int]:
 
 def test_every_module_has_a_home() -> None:
     assert sorted(set(SOURCES) - set(TABLE)) == []
+
+
+def test_the_documented_tree_is_the_package() -> None:
+    page = (Path(__file__).parent.parent / "docs/explanation/architecture.md").read_text("utf-8")
+    tree = page.partition("```text\ntrio_ws/\n")[2].partition("```")[0]
+    documented: list[str] = []
+    room = ""
+    for indent, name, suffix in re.findall(r"^( +)(\w+)(/|\.py)", tree, re.MULTILINE):
+        if len(indent) == 2:
+            room = name if suffix == "/" else ""
+        documented.append(f"{room}.{name}".removeprefix(".") if suffix == ".py" else name)
+    assert sorted(documented) == sorted(set(SOURCES) - {"__init__"})
 
 
 @pytest.mark.parametrize("module", MODULES)

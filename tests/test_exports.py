@@ -17,8 +17,9 @@ import pytest
 
 import trio_ws
 import trio_ws.protocol
+import trio_ws.testing
 
-PUBLIC_MODULES = [trio_ws, trio_ws.protocol]
+PUBLIC_MODULES = [trio_ws, trio_ws.protocol, trio_ws.testing]
 PACKAGE = Path(trio_ws.__file__).parent
 
 
