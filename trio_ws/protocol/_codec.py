@@ -89,17 +89,13 @@ class Decoder:
         self._more = False
         self._pending = b""  # bytes that are not yet a header, a control frame, or an event
         self._opcode = OP_CONTINUATION  # of the message in progress; OP_CONTINUATION when there is none
-        self._message = (
-            bytearray()
-        )  # its payload so far, unmasked, as far as it has not been handed out in pieces
+        self._message = bytearray()  # its payload so far, unmasked, less what was handed out in pieces
         self._size = 0  # payload bytes announced by the headers of the message so far
         self._fragments = 0
         self._checked = 0  # of `_message`, the bytes known to be valid UTF-8
         self._remaining = 0  # payload bytes still to come of the data frame in progress
         self._mask = b""  # of that frame, turned so that its first byte is for the next payload byte
-        self._fin = (
-            True  # whether that frame is the last of its message; True when there is no frame in progress
-        )
+        self._fin = True  # whether that frame is the last of its message
         self._in_pieces = False
 
     @property
@@ -131,7 +127,7 @@ class Decoder:
         return not self._in_pieces
 
     def decode(self, data: Data, limit: int = EVENT_LIMIT) -> list[Event]:
-        """Take more bytes and return what they complete, `limit` events and one more at most; call again with `b""`."""
+        """Take more bytes and return what they complete, `limit` events at most; for the others call again with `b""`."""
         events: list[Event] = []
         if self._finished:
             return events
@@ -147,7 +143,10 @@ class Decoder:
         except RemoteProtocolError as violation:
             self._finished = True
             events.append(violation)
-        self._pending = b"" if self._finished else buffer[position:]
+        if self._finished:
+            self._pending, self._message = b"", bytearray()  # nobody will ask for them any more
+        else:
+            self._pending = buffer[position:]
         self._more = len(events) >= limit and bool(self._pending)
         return events
 
