@@ -245,19 +245,15 @@ class Decoder:
         self, buffer: bytes, start: int, size: int, mask: bytes, first: int, events: list[Event]
     ) -> int:
         """Take the payload of a data frame whose header has passed every check; return the bytes taken of it."""
-        if (
-            first & FIN
-            and self._opcode == OP_CONTINUATION
-            and start + size <= len(buffer)
-            and not self._in_pieces
-        ):
+        fragmented = self._opcode != OP_CONTINUATION or not first & FIN
+        if not fragmented and start + size <= len(buffer) and not self._in_pieces:
             # the usual case: a message of one frame that is all there; nothing to remember
             payload = buffer[start : start + size]
             events.append(_message(first & OPCODE, apply_mask(payload, mask) if mask else payload))
             return size
         if self._opcode == OP_CONTINUATION:
             self._opcode = first & OPCODE
-        self._fragments += 1
+        self._fragments += fragmented
         if self._fragments > self._limits.max_fragments:
             raise RemoteProtocolError("WS_ERR_TOO_MANY_BUFFERED_PARTS", f"over {self._limits.max_fragments}")
         self._size += size
@@ -320,9 +316,14 @@ def _decode_utf8(data: bytearray, start: int, final: bool) -> tuple[str, int]:
     """Decode `data` from `start`, and unless `final` up to the last whole character; fail at the first wrong byte."""
     with memoryview(data) as whole, whole[start:] as view:
         try:
-            return _utf_8_decode(view, "strict", final)
+            text, size = _utf_8_decode(view, "strict", final)
+            rest = bytes(view[size:])
+            if b"\xed\xa0" <= rest < b"\xee":
+                rest.decode()  # two thirds of a surrogate, invalid already: utf_8_decode would wait for the last
         except UnicodeDecodeError as error:
             violation = _invalid_text(error)
+        else:
+            return text, size
     raise violation
 
 

@@ -12,8 +12,9 @@ class Limits:
     Attributes:
         max_message_size: payload of one message, all fragments together; larger ones are answered 1009 from the
             header alone. 1 MiB is what websockets and trio-websocket allow.
-        max_fragments: data frames of one message, empty ones counted; more are answered 1008. 131072 is what ws
-            began with; fragments are joined into one buffer as they arrive, so that the count bounds time, not memory.
+        max_fragments: frames of one fragmented message, empty ones counted; more are answered 1008, and 0 allows no
+            fragmented message. 131072 is what ws began with; fragments are joined into one buffer as they arrive, so
+            that the count bounds time, not memory.
         max_headers: header lines of a handshake; Apache's LimitRequestFields has the same 100.
         max_header_line: the request line, and each header line: 8 KiB as in nginx and Apache.
         max_head: the whole head of a handshake: 32 KiB, nginx's four large buffers.
