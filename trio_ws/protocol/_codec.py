@@ -85,7 +85,7 @@ class Decoder:
     def __init__(self, *, masked: bool, limits: Limits) -> None:
         self._masked = masked
         self._limits = limits
-        self._finished = False
+        self._finished = False  # whether a close frame or a violation was the last event there will be
         self._more = False
         self._pending = b""  # bytes that are not yet a header, a control frame, or an event
         self._opcode = OP_CONTINUATION  # of the message in progress; OP_CONTINUATION when there is none
@@ -97,11 +97,6 @@ class Decoder:
         self._mask = b""  # of that frame, turned so that its first byte is for the next payload byte
         self._fin = True  # whether that frame is the last of its message
         self._in_pieces = False
-
-    @property
-    def finished(self) -> bool:
-        """Whether a close frame or a violation was the last event there will be."""
-        return self._finished
 
     @property
     def more(self) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ._close import encode_close
 from ._codec import (
+    MAX_CONTROL_SIZE,
     OP_BINARY,
     OP_CLOSE,
     OP_CONTINUATION,
@@ -26,7 +27,7 @@ from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import Close, Event
 from ._limits import Limits
 from ._mask import MaskPool, apply_mask
-from ._state import MAY_SEND, STATE_OF, TRANSITIONS, Input, Phase, State
+from ._state import MAY_RECEIVE, MAY_SEND, STATE_OF, TRANSITIONS, Input, Phase, State
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -86,9 +87,7 @@ class Protocol:
         self.violation: RemoteProtocolError | None = None
         self._masks = masks if role is Role.CLIENT else None
         self._decoder = Decoder(masked=role is Role.SERVER, limits=limits)
-        self._sending = (
-            OP_CONTINUATION  # of a message being sent in fragments; OP_CONTINUATION when there is none
-        )
+        self._sending = OP_CONTINUATION  # of the message being sent in fragments; the same as in the decoder
 
     @property
     def state(self) -> State:
@@ -103,7 +102,7 @@ class Protocol:
     @property
     def more(self) -> bool:
         """Whether events were held back for their number; `receive_data(b"")` returns the next of them."""
-        return self._decoder.more
+        return self.phase in MAY_RECEIVE and self._decoder.more
 
     @property
     def partial(self) -> int:
@@ -115,26 +114,32 @@ class Protocol:
     def receive_data(self, data: Data) -> list[Event]:
         """Take what the peer sent and return what happened, in order. Never raises.
 
-        A `Close` or `RemoteProtocolError` is the last event there is, and has changed `phase`.
+        A `Close` or `RemoteProtocolError` is the last event there is, and has changed `phase`. Nothing happens once
+        the peer has ended its side.
         """
+        if self.phase not in MAY_RECEIVE:
+            return []
         events = self._decoder.decode(data)
-        if events and self._decoder.finished:
-            last = events[-1]
-            if isinstance(last, Close):
-                self.close_received = last
-                self._move(Input.RECEIVE_CLOSE)
-            elif isinstance(last, RemoteProtocolError):
-                self.violation = last
-                self._move(Input.RECEIVE_VIOLATION)
+        last = events[-1] if events else None
+        if isinstance(last, Close):
+            self.close_received = last
+            self._move(Input.RECEIVE_CLOSE)
+        elif isinstance(last, RemoteProtocolError):
+            self.violation = last
+            self._move(Input.RECEIVE_VIOLATION)
         return events
 
     def receive_eof(self) -> None:
-        """Take note that the peer's bytes have ended."""
+        """Take note that the peer's bytes have ended. What `more` tells of must have been received before.
+
+        Raises:
+            LocalProtocolError: the transport is gone already.
+        """
         self._move(Input.RECEIVE_EOF)
 
     def next_in_pieces(self) -> list[Event]:
         """Yield the next message, or the rest of the present one, as `Fragment` events; return what is at hand."""
-        return self._decoder.next_in_pieces()
+        return self._decoder.next_in_pieces() if self.phase in MAY_RECEIVE else []
 
     def next_whole(self) -> bool:
         """Take `next_in_pieces` back if that message has not begun; return whether it was so."""
@@ -147,7 +152,7 @@ class Protocol:
 
         Raises:
             LocalProtocolError: no message may be sent now.
-            TypeError: `message` is neither text nor a buffer.
+            TypeError: `message` is neither text nor a contiguous buffer.
         """
         self._require_open()
         if self._sending != OP_CONTINUATION:
@@ -160,7 +165,7 @@ class Protocol:
 
         Raises:
             LocalProtocolError: no message may be sent now.
-            TypeError: `data` is not of the kind of the fragments before it.
+            TypeError: `data` is neither text nor a contiguous buffer, or not of the kind of the fragments before it.
         """
         self._require_open()
         opcode, payload = _encode(data)
@@ -175,18 +180,18 @@ class Protocol:
 
         Raises:
             LocalProtocolError: nothing may be sent now.
+            ValueError: `payload` has more than 125 bytes.
         """
-        self._require_open()
-        return self._frame(OP_PING, payload, True)
+        return self._control(OP_PING, payload)
 
     def send_pong(self, payload: bytes) -> tuple[bytes, ...]:
         """Return a pong; it may stand between the fragments of a message.
 
         Raises:
             LocalProtocolError: nothing may be sent now.
+            ValueError: `payload` has more than 125 bytes.
         """
-        self._require_open()
-        return self._frame(OP_PONG, payload, True)
+        return self._control(OP_PONG, payload)
 
     def send_close(self, code: int | None, reason: str | None) -> tuple[bytes, ...]:
         """Begin the closing handshake; `code=None` sends an empty close frame.
@@ -221,15 +226,27 @@ class Protocol:
         return self._frame(OP_CLOSE, encode_close(code, self.close_sent.reason), True)
 
     def lose(self) -> None:
-        """Take note that the transport is gone."""
+        """Take note that the transport is gone. What `more` tells of must have been received before.
+
+        Raises:
+            LocalProtocolError: that is known already.
+        """
         self._move(Input.LOSE)
 
     def _move(self, by: Input) -> None:
+        if (self.phase, by) not in TRANSITIONS:
+            raise LocalProtocolError(f"{by.name} cannot follow in phase {self.phase.name}")
         self.phase = TRANSITIONS[self.phase, by]
 
     def _require_open(self) -> None:
         if self.phase not in MAY_SEND:
             raise LocalProtocolError("no message can be sent once the connection is closing")
+
+    def _control(self, opcode: int, payload: bytes) -> tuple[bytes, ...]:
+        self._require_open()
+        if len(payload) > MAX_CONTROL_SIZE:
+            raise ValueError(f"a control frame has at most {MAX_CONTROL_SIZE} bytes, not {len(payload)}")
+        return self._frame(opcode, payload, True)
 
     def _frame(self, opcode: int, payload: bytes, fin: bool) -> tuple[bytes, ...]:
         mask = None if self._masks is None else self._masks.take()
@@ -246,4 +263,6 @@ def _encode(message: str | Buffer) -> tuple[int, bytes]:
     if type(message) is bytes:
         return OP_BINARY, message
     with memoryview(message) as view:
+        if not view.c_contiguous:
+            raise TypeError("a message is text or a contiguous buffer: make a copy of this one")
         return OP_BINARY, view.tobytes()

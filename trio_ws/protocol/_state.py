@@ -69,6 +69,9 @@ TRANSITIONS: dict[tuple[Phase, Input], Phase] = {
     (Phase.ENDING, Input.LOSE): Phase.ENDED,
 }
 
+#: Phases in which the peer's bytes are looked at: until it has ended its side.
+MAY_RECEIVE = frozenset({Phase.OPEN, Phase.CLOSE_SENT})
+
 #: Phases in which data frames may be sent (RFC 6455 5.5.1: none after a close frame).
 MAY_SEND = frozenset({Phase.OPEN, Phase.ANSWERING})
 
