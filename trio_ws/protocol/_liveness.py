@@ -27,7 +27,7 @@ class Verdict(Enum):
 
 
 class Liveness:
-    """The two rules. `poll` is called at the deadline it returned before, or at any earlier time.
+    """The two rules. `poll` is called at the time it returned before; earlier or later does no harm.
 
     Args:
         interval: seconds of silence before a ping; None switches both rules off.
@@ -70,7 +70,10 @@ class Liveness:
         if not reading:
             return Verdict.NOTHING, min(now + self._interval, stalled)
         if self._pinged < math.inf:
-            return (Verdict.DEAD, now) if now >= self._due else (Verdict.NOTHING, min(self._due, stalled))
+            if now >= self._due:
+                return Verdict.DEAD, now
+            # an answer may come at any time, and the next silence is counted from it
+            return Verdict.NOTHING, min(now + self._interval, self._due, stalled)
         silent = heard + self._interval
         return (Verdict.PING, now) if now >= silent else (Verdict.NOTHING, min(silent, stalled))
 
@@ -79,7 +82,7 @@ class Liveness:
         self._pinged = now
         self._accepted, self._ping_end = accepted, accepted + buffered
         self._due = now + self._timeout
-        return min(self._due, self._moved + self._interval + self._timeout)
+        return min(now + self._interval, self._due, self._moved + self._interval + self._timeout)
 
 
 class PingLedger:
