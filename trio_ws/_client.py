@@ -49,6 +49,8 @@ def open_websocket(
     Entering raises `HandshakeError` (`ConnectionTimeout`, `ConnectionRejected`, or itself with the cause), leaving
     raises `DisconnectionTimeout` if the peer did not answer the close frame. An exception of the block comes out as it
     is, never in a group.
+
+    Cancellation: nothing is left open; a connection that is open is cut.
     """
     url = WebSocketURL(bool(use_ssl), ascii_host(host), port, make_target(resource))
     context = ssl_context(use_ssl)
@@ -72,6 +74,8 @@ def open_websocket_url(
         ValueError: the URL is not one for WebSocket, has no use for the context, or an option is out of range.
 
     Entering and leaving raise what those of `open_websocket` raise.
+
+    Cancellation: nothing is left open; a connection that is open is cut.
     """
     parsed, context = _parse(url, ssl_context)
     config = ClientConfig.of(options)

@@ -68,8 +68,9 @@ class ConnectionClosed(Exception):
         return f"{type(self).__name__}<{self.reason!r}>"
 
     def __str__(self) -> str:
-        received, sent = _told(self.received), _told(self.sent)
-        story = f"received {received}, sent {sent}" if received or sent else "without close frames"
+        story = "without close frames"
+        if self.received or self.sent:
+            story = f"received {_told(self.received)}, sent {_told(self.sent)}"
         if self.__cause__ is not None:
             story += f"; {self.__cause__}"
         return f"{self.reason!r}: {story}"
