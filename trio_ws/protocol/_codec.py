@@ -92,7 +92,7 @@ class Decoder:
         self._message = bytearray()  # its payload so far, unmasked, less what was handed out in pieces
         self._size = 0  # payload bytes announced by the headers of the message so far
         self._fragments = 0
-        self._checked = 0  # of `_message`, the bytes known to be valid UTF-8
+        self._checked = 0  # of `_message`, the bytes known to be valid UTF-8; not used in pieces
         self._remaining = 0  # payload bytes still to come of the data frame in progress
         self._mask = b""  # of that frame, turned so that its first byte is for the next payload byte
         self._fin = True  # whether that frame is the last of its message
@@ -288,7 +288,6 @@ class Decoder:
             data, size = _decode_utf8(self._message, 0, final)
         else:
             data, size = bytes(self._message), len(self._message)
-        self._checked = 0
         del self._message[:size]
         if data or final:
             events.append(Fragment(data, final))
