@@ -127,8 +127,9 @@ class FaultyStream(trio.abc.HalfCloseableStream):
 
         Cancellation: it is cut all the same.
         """
+        self._failure = self._failure or trio.BrokenResourceError
         await trio.aclose_forcefully(self._inside)
-        await self.fail()
+        self._require_whole()
 
     async def fail(self) -> None:
         """Break this end, without a word to the peer; who waits in the other direction goes on waiting.
