@@ -38,7 +38,10 @@ ENDPOINTS = (
 BROADCAST = ("_broadcast",)
 FACADE = ("__init__",)
 TESTING = ("_faults, _listener, _peer > _pair > __init__",)
-COMMAND = ("_cli > __main__",)
+COMMAND = (
+    "_cli_screen > _cli_serve > _cli",
+    "_cli_screen, _cli_prompt > _cli_connect > _cli > __main__",
+)
 
 # A line may import every line above it, but of a room, which is a folder, only the facade. The first two rooms see
 # nothing besides themselves.
@@ -58,7 +61,7 @@ ROOMS = {room for room, _ in LINES if room}
 FOREIGN = {
     "trio": {"*"},
     "h11": {"protocol._handshake", "protocol._handshake_client", "protocol._handshake_server"},
-    "prompt_toolkit": {"_cli"},
+    "prompt_toolkit": {"_cli_prompt"},
 }
 # Only for the type checkers, which all bring it along.
 TYPING_ONLY = {"typing_extensions"}
@@ -304,7 +307,7 @@ def test_a_forbidden_import_is_seen(module: str, source: str) -> None:
         ("_server", "if TYPE_CHECKING:\n    from typing_extensions import Buffer"),
         ("_broadcast", "from ._server import WebSocketServer"),
         ("__init__", "from ._client import x\nfrom ._server import y\nfrom .protocol import Limits"),
-        ("_cli", "import trio_ws\nfrom prompt_toolkit import PromptSession"),
+        ("_cli_prompt", "import trio_ws\nfrom prompt_toolkit import PromptSession"),
     ],
 )
 def test_a_permitted_import_is_no_fault(module: str, source: str) -> None:
