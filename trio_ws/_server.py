@@ -19,7 +19,7 @@ from ._endpoint import Endpoint, endpoint_of
 from ._errors import ConnectionClosed, HandshakeError
 from ._request import WebSocketRequest, receive_request
 from .protocol import encode_close
-from .transport import accept_forever, log_failure, open_tcp_listeners
+from .transport import UnixListener, accept_forever, log_failure, open_tcp_listeners
 
 if TYPE_CHECKING:
     import ssl
@@ -266,4 +266,4 @@ def _listening(listener: trio.abc.Listener[trio.abc.Stream]) -> Endpoint | str:
         inner = cast("trio.SSLListener[trio.SocketStream]", listener).transport_listener
     if isinstance(inner, trio.SocketListener):
         return endpoint_of(inner.socket, inner.socket.getsockname(), is_ssl)
-    return repr(inner)
+    return inner.path if isinstance(inner, UnixListener) else repr(inner)
