@@ -1,11 +1,13 @@
-"""What holds for every test: the installed package is tested, and no test leaves a socket or a task behind."""
+"""What holds for every test: the installed package is tested, nothing hangs, and no socket or task is left behind."""
 
 import gc
 import importlib.metadata
 import importlib.util
 import os
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or Path.cwd()).resolve(
 sys.path.append(str(CHECKOUT))
 # The same for child processes: `python -m trio_ws` does not look in the folder that it is started in.
 os.environ["PYTHONSAFEPATH"] = "1"
+
+# Real seconds that an async test may take. Trio's clock does not count here, because a test may have it stand still.
+_PATIENCE = 60.0
 
 # Kinds of descriptors that the library opens: sockets, and the sets and wake-up channels of event loops.
 _WATCHED_DESCRIPTORS = ("socket:", "pipe:", "anon_inode:[eventpoll]", "anon_inode:[eventfd]")
@@ -94,20 +99,61 @@ class _SystemTaskWatch(trio.abc.Instrument):
                     self.leaked.remove(service)
 
 
+class _Patience:
+    """Cancels a test that hangs, from a thread of its own, and notes what each of its tasks was waiting for."""
+
+    def __init__(self, waits: list[str]) -> None:
+        self._waits = waits
+        self._scope = trio.CancelScope()
+        self._token = trio.lowlevel.current_trio_token()
+        self._timer = threading.Timer(_PATIENCE, self._ring)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+        self._scope.__enter__()
+
+    def __exit__(self, *error: Any) -> bool:
+        self._timer.cancel()
+        return bool(self._scope.__exit__(*error))
+
+    def _ring(self) -> None:
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._give_up)
+
+    def _give_up(self) -> None:
+        root = trio.lowlevel.current_root_task()
+        tasks = [root] if root else []
+        for task in tasks:
+            tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+            frames = [f"{frame.f_code.co_qualname}:{line}" for frame, line in task.iter_await_frames()]
+            self._waits.append(f"{task.name} in {' > '.join(frames)}")
+        self._scope.cancel()
+
+
 def run_watched(
     main: Callable[[], Awaitable[object]],
     *,
     clock: trio.abc.Clock | None,
     instruments: Sequence[trio.abc.Instrument],
 ) -> object:
-    """Run an async test like `trio.run`, and fail it if a system task is left when it ends."""
+    """Run an async test like `trio.run`, and fail it if it hangs, or if a system task is left when it ends."""
     watch = _SystemTaskWatch()
+    waits: list[str] = []
 
     async def watched_main() -> object:
         watch.main_starts()
-        return await main()
+        with _Patience(waits):
+            return await main()
+        return None  # it hung, and that is what is reported
 
-    result = trio.run(watched_main, clock=clock, instruments=[*instruments, watch])
+    try:
+        result = trio.run(watched_main, clock=clock, instruments=[*instruments, watch])
+    finally:
+        if waits:
+            pytest.fail(
+                "\n".join([f"the test took more than {_PATIENCE} s; then it was waiting here:", *waits])
+            )
     assert not watch.leaked, f"the test left system tasks running: {watch.leaked}"
     return result
 
