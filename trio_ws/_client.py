@@ -157,17 +157,18 @@ async def wrap_client_stream(
 
     Raises:
         HandshakeError: the connection could not be opened.
-        TypeError: an option is unknown.
-        ValueError: an option is out of range, or cannot be sent.
+        TypeError: an option is unknown; the stream is left as it was.
+        ValueError: an option is out of range, or cannot be sent; the stream is left as it was.
 
     Cancellation: the stream is closed.
     """
     config = ClientConfig.of(options)
     scheme = "wss" if tls_of(stream) else "ws"
     target = make_target(resource)
+    handshake = _prepare(host, target, config)
     url = f"{scheme}://{host}{target}"
     with _deadline(config.connect_timeout):
-        connection = await _shake_hands(nursery, stream, host, target, url, config)
+        connection = await _shake_hands(nursery, stream, handshake, config, url, target)
     nursery.start_soon(until_over, connection)
     return connection
 
@@ -206,7 +207,7 @@ async def _opened(
             try:
                 try:
                     connection = await connect(nursery)
-                except (OSError, trio.BrokenResourceError) as exc:
+                except OSError as exc:
                     raise HandshakeError(f"the connection could not be opened: {exc}") from exc
                 try:
                     yield connection
@@ -235,36 +236,44 @@ async def _bound(
 async def _connect(
     nursery: trio.Nursery, url: WebSocketURL, context: ssl.SSLContext | None, config: ClientConfig
 ) -> WebSocketConnection:
+    handshake = _prepare(url.authority, url.target, config, url.authorization)
     with _deadline(config.connect_timeout):
         stream: trio.abc.Stream = await dial_tcp(url.host, url.port)
         if context is not None:
-            stream = await start_tls(stream, context, url.host)
-        return await _shake_hands(
-            nursery, stream, url.authority, url.target, str(url), config, url.authorization
-        )
+            try:
+                stream = await start_tls(stream, context, url.host)
+            except trio.BrokenResourceError as exc:
+                cause = exc.__cause__ or exc
+                raise HandshakeError(f"TLS could not be started: {cause}") from cause
+        return await _shake_hands(nursery, stream, handshake, config, str(url), url.target)
+
+
+def _prepare(
+    host: str, target: str, config: ClientConfig, authorization: str | None = None
+) -> ClientHandshake:
+    """Return the handshake to be done; what is wrong with it is told before anything is opened."""
+    return ClientHandshake(
+        host=host,
+        target=target,
+        key=os.urandom(16),
+        version=config.protocol_version,
+        origin=config.origin,
+        subprotocols=config.subprotocols or (),
+        extra_headers=_with_authorization(config.extra_headers or (), authorization),
+        limits=config.limits,
+    )
 
 
 async def _shake_hands(
     nursery: trio.Nursery,
     stream: trio.abc.Stream,
-    host: str,
-    target: str,
-    url: str,
+    handshake: ClientHandshake,
     config: ClientConfig,
-    authorization: str | None = None,
+    url: str,
+    target: str,
 ) -> WebSocketConnection:
     """Take over `stream`, do the opening handshake on it and return the connection."""
     try:
-        handshake = ClientHandshake(
-            host=host,
-            target=target,
-            key=os.urandom(16),
-            version=config.protocol_version,
-            origin=config.origin,
-            subprotocols=config.subprotocols or (),
-            extra_headers=_with_authorization(config.extra_headers or (), authorization),
-            limits=config.limits,
-        )
         response = await _exchange(stream, handshake)
         if response.status != 101:
             raise ConnectionRejected(response.status, response.headers, response.body or None)

@@ -198,8 +198,8 @@ async def wrap_server_stream(
 
     Raises:
         HandshakeError: there was no valid request; the client was told in what.
-        TypeError: an option is unknown.
-        ValueError: an option is out of range.
+        TypeError: an option is unknown; the stream is left as it was.
+        ValueError: an option is out of range; the stream is left as it was.
 
     Cancellation: the client is told 503 if that can be said at once, and the stream is closed.
     """

@@ -23,7 +23,7 @@ class WebSocketURL:
 
     Attributes:
         secure: whether TLS is asked for.
-        host: a name in ASCII or an IP address, an IPv6 address without its brackets.
+        host: a name in ASCII or an IP address, an IPv6 address without its brackets, perhaps with ``%`` and a zone.
         port: the TCP port.
         target: path and query, percent-encoded.
         authorization: the value of an ``Authorization`` header for the URL's user and password, or None.
@@ -38,7 +38,8 @@ class WebSocketURL:
     @property
     def authority(self) -> str:
         """The `Host` header: the port is left out where it is the scheme's own (RFC 6455 4.1)."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        # a zone means something on this machine only, and is not sent (RFC 6874 4)
+        host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
         return host if self.port == SCHEMES[self.scheme][1] else f"{host}:{self.port}"
 
     @property
@@ -63,16 +64,20 @@ def parse_url(url: str) -> WebSocketURL:
         raise ValueError(f"the scheme of a WebSocket URL is ws or wss, not {parts.scheme!r} as in {url!r}")
     if parts.fragment or url.endswith("#"):
         raise ValueError(f"{url!r} has a fragment, which WebSocket URLs must not have (RFC 6455 3)")
-    if not parts.hostname:
-        raise ValueError(f"{url!r} has no host")
+    # browsers take a backslash for a slash, and so for the end of the host: two readings of one URL are one too many
+    if not parts.hostname or "\\" in parts.netloc:
+        raise ValueError(f"{url!r} has no valid host")
     secure, default = SCHEMES[parts.scheme]
     authorization = None
-    if parts.username is not None:
-        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    if parts.username or parts.password:
+        user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
         authorization = "Basic " + base64.b64encode(user.encode()).decode()
     target = make_target(parts.path + (f"?{parts.query}" if parts.query else ""))
     port = default if parts.port is None else parts.port
-    return WebSocketURL(secure, ascii_host(parts.hostname), port, target, authorization)
+    host = (
+        parts.hostname.replace("%25", "%") if ":" in parts.hostname else parts.hostname
+    )  # RFC 6874 2: %25 and a zone
+    return WebSocketURL(secure, ascii_host(host), port, target, authorization)
 
 
 def make_target(resource: str) -> str:
@@ -93,8 +98,6 @@ def ascii_host(host: str) -> str:
     Raises:
         ValueError: it cannot be a host name.
     """
-    if host.isascii():
-        return host
     try:
         return host.encode("idna").decode("ascii")
     except UnicodeError as error:
