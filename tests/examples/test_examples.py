@@ -55,6 +55,7 @@ async def test_echo(port: int, tmp_path: Path) -> None:
 
 async def test_chat(port: int) -> None:
     url = f"ws://127.0.0.1:{port}/"
+    began = trio.current_time()
     async with (
         serving("chat_broadcast", port),
         open_websocket_url(url) as ann,
@@ -69,6 +70,7 @@ async def test_chat(port: int) -> None:
 async def test_chat_cuts_off_who_does_not_listen(port: int, autojump_clock: trio.testing.MockClock) -> None:
     autojump_clock.autojump_threshold = 0.05  # what the kernel moves takes real time
     url = f"ws://127.0.0.1:{port}/"
+    began = trio.current_time()
     async with (
         serving("chat_broadcast", port),
         open_websocket_url(url, message_queue_size=1) as deaf,
@@ -80,6 +82,7 @@ async def test_chat_cuts_off_who_does_not_listen(port: int, autojump_clock: trio
         with pytest.raises(ConnectionLost):
             async for _ in deaf:
                 pass
+    assert trio.current_time() - began < 10  # later it would have been taken for dead anyway
 
 
 async def test_tls(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
