@@ -232,22 +232,22 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         Cancellation: before the first piece nothing was sent; later the connection is closed with 1011, as is done
         when `pieces` raises, because half a message cannot be taken back.
         """
-        link, sender = self._link, object()
+        link = self._link
         await link.wait_room()
-        link.sender = sender
+        link.sending_pieces = True
         last: str | Buffer | None = None
         try:
             async for piece in _each(pieces):
-                await link.wait_room(sender)
+                await link.wait_room(urgent=True)
                 link.transport.write(*link.protocol.send_fragment(piece, False))
                 last = piece
-            await link.wait_room(sender)
+            await link.wait_room(urgent=True)
             link.transport.write(*link.protocol.send_fragment("" if isinstance(last, str) else b"", True))
             last = None
         finally:
             if last is not None:
                 link.start_closing(1011, "a message could not be finished")
-            link.sender = None
+            link.sending_pieces = False
             link.room.unpark_all()
 
     def receive_stream(self) -> MessageStream:
@@ -272,7 +272,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         """
         link = self._link
         data = link.pings.token() if payload is None else _control_payload(payload)
-        await link.wait_room(control=True)
+        await link.wait_room(urgent=True)
         if data in link.pings:
             raise ValueError(f"a ping with the payload {data!r} is waiting for its pong already")
         waiter = link.ping(data)
@@ -298,7 +298,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         """
         link = self._link
         data = b"" if payload is None else _control_payload(payload)
-        await link.wait_room(control=True)
+        await link.wait_room(urgent=True)
         link.transport.write(*link.protocol.send_pong(data))
 
     # The end

@@ -73,6 +73,7 @@ class Link:
         "_eof",
         "_on_gone",
         "_pong",
+        "_queue",
         "_reading",
         "_unanswered",
         "inbox",
@@ -81,7 +82,7 @@ class Link:
         "pings",
         "protocol",
         "room",
-        "sender",
+        "sending_pieces",
         "timed_out",
         "transport",
     )
@@ -99,13 +100,14 @@ class Link:
         self.inbox = Inbox(config.message_queue_size, config.message_queue_bytes, self)
         self.over = trio.Event()
         self.room = trio.lowlevel.ParkingLot()
-        self.sender: object | None = None  # who is sending a message in fragments
+        self.sending_pieces = False  # whether a message is being sent in fragments
         self.pieces: Pieces | None = None  # where a message goes that is being received in pieces
         self.pings = Pings(config, token)
         self.timed_out = False  # whether the peer left our close frame unanswered
         self._on_gone = on_gone
         self._config = config
         self._alarm = Alarm(self._ring)
+        self._queue = trio.StrictFIFOLock()  # its owner waits for room, the others for their turn to do so
         self._pong: bytes | None = None  # payload of the latest ping, while there is no room for its answer
         self._reading = True
         self._unanswered = False  # whether messages were handed out since the application came back for more
@@ -247,12 +249,12 @@ class Link:
 
     # Sending
 
-    async def wait_room(self, sender: object | None = None, *, control: bool = False) -> None:
+    async def wait_room(self, *, urgent: bool = False) -> None:
         """Wait until a frame may be written. What the caller then writes at once cannot be lost.
 
         Args:
-            sender: who is sending a message in fragments, if it is the caller; all others wait for the message's end.
-            control: whether the frame is one that may stand between fragments.
+            urgent: whether the frame passes those that wait: a control frame, or a piece of the message that the
+                others wait for. All others are served in the order in which they came.
 
         Raises:
             ConnectionClosed: the connection is closing or over.
@@ -260,12 +262,22 @@ class Link:
         Cancellation: nothing was done.
         """
         await self.inbox.turn.checkpoint()
-        while self.protocol.may_send and (
-            self.transport.buffered > HIGH_WATER or (self.sender is not sender and not control)
-        ):
-            await self.room.park()
+        if urgent:
+            await self._wait_room(urgent)
+        elif self._queue.locked() or self._must_wait(urgent):
+            async with self._queue:
+                await self._wait_room(urgent)
         if not self.protocol.may_send:
             raise self.closed_error()
+
+    async def _wait_room(self, urgent: bool) -> None:
+        while self._must_wait(urgent):
+            await self.room.park()
+
+    def _must_wait(self, urgent: bool) -> bool:
+        return self.protocol.may_send and (
+            self.transport.buffered > HIGH_WATER or (self.sending_pieces and not urgent)
+        )
 
     def ping(self, payload: bytes) -> PingWaiter:
         """Send a ping and return what to wait for."""
