@@ -8,11 +8,13 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -136,8 +138,11 @@ def run_watched(
     *,
     clock: trio.abc.Clock | None,
     instruments: Sequence[trio.abc.Instrument],
+    autojump: bool = False,
 ) -> object:
     """Run an async test like `trio.run`, and fail it if it hangs, or if a system task is left when it ends."""
+    if autojump and clock is None:
+        clock = trio.testing.MockClock(autojump_threshold=0)
     watch = _SystemTaskWatch()
     waits: list[str] = []
 
@@ -160,8 +165,15 @@ def run_watched(
 
 @pytest.hookimpl(trylast=True)  # after pytest-trio has marked the async tests with a run of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have pytest-trio run async tests under `run_watched`."""
+    """Have pytest-trio run async tests under `run_watched`.
+
+    ``pytestmark = pytest.mark.usefixtures("autojump_clock")`` gives a whole module the clock that pytest-trio itself
+    gives only to a test with an argument of that name.
+    """
     run: Any = run_watched
+    run_on_mock_clock: Any = partial(run_watched, autojump=True)
     for item in items:
         if item.get_closest_marker("trio") is not None:
-            item.add_marker(pytest.mark.trio(run=run), append=False)
+            used = {name for mark in item.iter_markers("usefixtures") for name in mark.args}
+            chosen = run_on_mock_clock if "autojump_clock" in used else run
+            item.add_marker(pytest.mark.trio(run=chosen), append=False)
