@@ -137,7 +137,8 @@ class Decoder:
                 position += taken
         except RemoteProtocolError as violation:
             self._finished = True
-            events.append(violation)
+            # without the traceback: its frames would keep the buffers alive, and `events` in a cycle
+            events.append(violation.with_traceback(None))
         if self._finished:
             self._pending, self._message = b"", bytearray()  # nobody will ask for them any more
         else:
@@ -229,10 +230,7 @@ class Decoder:
         code = int.from_bytes(payload[:2], "big")
         if not may_be_sent(code):
             raise RemoteProtocolError("WS_ERR_INVALID_CLOSE_CODE", str(code))
-        try:
-            reason = payload[2:].decode()
-        except UnicodeDecodeError:
-            raise RemoteProtocolError("WS_ERR_INVALID_UTF8", "in a close reason") from None
+        reason = _text(payload[2:])
         self._finished = True
         return Close(code, reason)
 
@@ -294,8 +292,10 @@ class Decoder:
 
 
 def _message(opcode: int, payload: bytes) -> str | bytes:
-    if opcode == OP_BINARY:
-        return payload
+    return payload if opcode == OP_BINARY else _text(payload)
+
+
+def _text(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError as error:
