@@ -193,7 +193,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         """
         _check_message(message)
         link = self._link
-        await link.wait_room()
+        await link.outbox.wait_room()
         link.transport.write(*link.protocol.send_message(message))
 
     async def get_message(self) -> str | bytes:
@@ -233,22 +233,22 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         when `pieces` raises, because half a message cannot be taken back.
         """
         link = self._link
-        await link.wait_room()
-        link.sending_pieces = True
+        await link.outbox.wait_room()
+        link.outbox.in_pieces = True
         last: str | Buffer | None = None
         try:
             async for piece in _each(pieces):
-                await link.wait_room(urgent=True)
+                await link.outbox.wait_room(urgent=True)
                 link.transport.write(*link.protocol.send_fragment(piece, False))
                 last = piece
-            await link.wait_room(urgent=True)
+            await link.outbox.wait_room(urgent=True)
             link.transport.write(*link.protocol.send_fragment("" if isinstance(last, str) else b"", True))
             last = None
         finally:
             if last is not None:
                 link.start_closing(1011, "a message could not be finished")
-            link.sending_pieces = False
-            link.room.unpark_all()
+            link.outbox.in_pieces = False
+            link.outbox.wake()
 
     def receive_stream(self) -> MessageStream:
         """Receive the next message in pieces, in bounded memory: see `MessageStream`."""
@@ -272,7 +272,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         """
         link = self._link
         data = link.pings.token() if payload is None else _control_payload(payload)
-        await link.wait_room(urgent=True)
+        await link.outbox.wait_room(urgent=True)
         if data in link.pings:
             raise ValueError(f"a ping with the payload {data!r} is waiting for its pong already")
         waiter = link.ping(data)
@@ -298,7 +298,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         """
         link = self._link
         data = b"" if payload is None else _control_payload(payload)
-        await link.wait_room(urgent=True)
+        await link.outbox.wait_room(urgent=True)
         link.transport.write(*link.protocol.send_pong(data))
 
     # The end

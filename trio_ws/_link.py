@@ -3,7 +3,7 @@
 Everything here is synchronous. The transport calls in with bytes, tasks call in to send or close, the alarm calls in
 when a deadline has come, and each call decides and acts before it returns. So there is nothing to lock, and nothing
 that a cancellation could leave half done. Tasks wait in three places: for a message (the inbox), for room to send
-(`room`), and for the end (`over`).
+(the outbox), and for the end (`over`).
 
 The order of an end
 -------------------
@@ -26,6 +26,7 @@ import trio
 
 from ._errors import connection_closed, connection_closing
 from ._inbox import Inbox
+from ._outbox import Outbox
 from ._pings import Pings, PingWaiter
 from ._timers import Alarm
 from .protocol import (
@@ -38,12 +39,12 @@ from .protocol import (
     Role,
     encode_close,
 )
-from .transport import HIGH_WATER, LOW_WATER, Transport
 
 if TYPE_CHECKING:
     from ._config import Config
     from ._errors import ConnectionClosed
     from ._pieces import Pieces
+    from .transport import Transport
 
 #: Bytes read and dropped after the end of the conversation, in the hope of the peer's orderly end.
 DRAIN_SIZE = 2**20
@@ -72,17 +73,14 @@ class Link:
         "_drained",
         "_eof",
         "_on_gone",
-        "_pong",
-        "_queue",
         "_reading",
         "_unanswered",
         "inbox",
+        "outbox",
         "over",
         "pieces",
         "pings",
         "protocol",
-        "room",
-        "sending_pieces",
         "timed_out",
         "transport",
     )
@@ -99,16 +97,13 @@ class Link:
         self.transport = transport
         self.inbox = Inbox(config.message_queue_size, config.message_queue_bytes, self)
         self.over = trio.Event()
-        self.room = trio.lowlevel.ParkingLot()
-        self.sending_pieces = False  # whether a message is being sent in fragments
+        self.outbox = Outbox(protocol, transport, self, self.inbox.turn)
         self.pieces: Pieces | None = None  # where a message goes that is being received in pieces
         self.pings = Pings(config, token)
         self.timed_out = False  # whether the peer left our close frame unanswered
         self._on_gone = on_gone
         self._config = config
         self._alarm = Alarm(self._ring)
-        self._queue = trio.StrictFIFOLock()  # its owner waits for room, the others for their turn to do so
-        self._pong: bytes | None = None  # payload of the latest ping, while there is no room for its answer
         self._reading = True
         self._unanswered = False  # whether messages were handed out since the application came back for more
         self._eof = False
@@ -142,11 +137,8 @@ class Link:
             self._handle_eof()
 
     def drained(self) -> None:
-        """Let those go on who waited for room; the answer to the latest ping goes first."""
-        if self._pong is not None and self.protocol.may_send:
-            self.transport.write(*self.protocol.send_pong(self._pong))
-        self._pong = None
-        self.room.unpark_all()
+        """Let those go on who waited for room."""
+        self.outbox.drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take note that the transport is gone; what was received before is still handed on."""
@@ -186,7 +178,8 @@ class Link:
             elif isinstance(event, Fragment):
                 self._fragment(event)
             elif isinstance(event, Ping):
-                self._answer_ping(event.payload)
+                if self._config.auto_pong:
+                    self.outbox.answer_ping(event.payload)
             elif isinstance(event, Pong):
                 self.pings.answered(event.payload)
             else:
@@ -205,15 +198,6 @@ class Link:
             self.pieces.put(fragment)
             if fragment.final:
                 self.pieces = None
-
-    def _answer_ping(self, payload: bytes) -> None:
-        if not self._config.auto_pong or not self.protocol.may_send:
-            return
-        if self.transport.buffered <= LOW_WATER:
-            self.transport.write(*self.protocol.send_pong(payload))
-        else:
-            # RFC 6455 5.5.3: only the most recent ping needs an answer; a flood of them finds one slot
-            self._pong = payload
 
     # Called by the inbox
 
@@ -248,36 +232,6 @@ class Link:
         return connection_closed(protocol.close_received, protocol.close_sent, self._cause)
 
     # Sending
-
-    async def wait_room(self, *, urgent: bool = False) -> None:
-        """Wait until a frame may be written. What the caller then writes at once cannot be lost.
-
-        Args:
-            urgent: whether the frame passes those that wait: a control frame, or a piece of the message that the
-                others wait for. All others are served in the order in which they came.
-
-        Raises:
-            ConnectionClosed: the connection is closing or over.
-
-        Cancellation: nothing was done.
-        """
-        await self.inbox.turn.checkpoint()
-        if urgent:
-            await self._wait_room(urgent)
-        elif self._queue.locked() or self._must_wait(urgent):
-            async with self._queue:
-                await self._wait_room(urgent)
-        if not self.protocol.may_send:
-            raise self.closed_error()
-
-    async def _wait_room(self, urgent: bool) -> None:
-        while self._must_wait(urgent):
-            await self.room.park()
-
-    def _must_wait(self, urgent: bool) -> bool:
-        return self.protocol.may_send and (
-            self.transport.buffered > HIGH_WATER or (self.sending_pieces and not urgent)
-        )
 
     def ping(self, payload: bytes) -> PingWaiter:
         """Send a ping and return what to wait for."""
@@ -371,7 +325,7 @@ class Link:
     def _end(self) -> None:
         """Tell everyone who waits that nothing more comes, and that nothing more can be sent."""
         self.inbox.close()
-        self.room.unpark_all()
+        self.outbox.wake()
         self.pings.end()
         if self.pieces is not None:
             self.pieces.end()
