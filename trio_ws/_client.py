@@ -211,16 +211,16 @@ async def _opened(
                     raise HandshakeError(f"the connection could not be opened: {exc}") from exc
                 try:
                     yield connection
-                finally:
-                    await connection.aclose()
+                except BaseException as exc:  # noqa: BLE001 - raised below; closing must not put another in its place
+                    error = exc
+                await connection.aclose()
                 if connection.timed_out:
                     raise DisconnectionTimeout("the peer did not answer the close frame in time")
             except BaseException as exc:  # noqa: BLE001 - kept from the nursery, which would put it into a group
-                error = exc
-    except BaseExceptionGroup:
-        # nothing but the cancellation of the nursery's own tasks: the transport's, which raise nothing else
-        if error is None:
-            raise
+                error = error or exc
+    except BaseExceptionGroup as group:
+        # the nursery's own tasks raise nothing: this is a cancellation or a KeyboardInterrupt that found it waiting
+        error = error or group.exceptions[0]
     if error is not None:
         raise error
 

@@ -79,9 +79,9 @@ async def dialling(
 
 
 @asynccontextmanager
-async def scripted_port(script: Script) -> AsyncGenerator[int, None]:
+async def scripted_port(script: Script, patience: float = PATIENCE) -> AsyncGenerator[int, None]:
     """A port of the loopback on which every client meets `script`, after which the connection is closed."""
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(patience):
         async with trio.open_nursery() as nursery:
 
             async def meet(stream: trio.SocketStream) -> None:

@@ -89,10 +89,9 @@ async def open_connection_pair(
             except BaseException as exc:  # noqa: BLE001 - kept from the nursery, which would put it into a group
                 error = exc
                 nursery.cancel_scope.cancel()
-    except BaseExceptionGroup:
-        # nothing but the cancellation of what the nursery held, from outside
-        if error is None:
-            raise
+    except BaseExceptionGroup as group:
+        # the nursery's own tasks raise nothing: this is a cancellation or a KeyboardInterrupt that found it waiting
+        error = error or group.exceptions[0]
     if error is not None:
         for stream in (near, far):
             await trio.aclose_forcefully(stream)  # which belongs to nobody yet if an option was wrong
