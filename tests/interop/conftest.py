@@ -1,0 +1,174 @@
+"""The peers of the interoperability tests, each started once, and the ways to meet them; how they talk is not known here."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from tests.interop.interop_kit import LOG_TAIL, Certificates, Lane, Peer
+from trio_ws.protocol import Role
+
+HERE = Path(__file__).parent
+WS_MAJOR = 8
+INSTALL_TIMEOUT = 120  # seconds; it takes one where the network is good
+STOP_TIMEOUT = 5  # seconds that a peer gets to end by itself
+# npm's codes for a registry that cannot be reached.
+OFFLINE = {
+    "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "ERR_SOCKET_TIMEOUT",
+    "ETIMEDOUT", "FETCH_ERROR",
+}  # fmt: skip
+
+
+# --- npm's ws -------------------------------------------------------------------------------------------------------
+
+
+def read_version(package: Path) -> str:
+    """Return the version of an installed npm package, or nothing."""
+    manifest = package / "package.json"
+    version: str = json.loads(manifest.read_text())["version"] if manifest.exists() else ""
+    return version
+
+
+def install_ws(npm: str, modules: Path) -> None:
+    """Install `ws` as one of `modules`; skips the test where the registry cannot be reached."""
+    modules.parent.mkdir(parents=True, exist_ok=True)
+    # Somewhere else first: what is found in its place later is complete, however many install it at the same time.
+    with tempfile.TemporaryDirectory(dir=modules.parent) as folder:
+        result = subprocess.run(
+            [npm, "install", "--no-audit", "--no-fund", "--fetch-retries=1", f"--prefix={folder}", f"ws@{WS_MAJOR}"],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=INSTALL_TIMEOUT,
+        )
+        output = result.stdout.decode(errors="replace")[-LOG_TAIL:]
+        if OFFLINE.intersection(re.findall(r"npm (?:error|ERR!) code (\w+)", output)):
+            pytest.skip(f"no npm registry to install ws from:\n{output}")
+        assert result.returncode == 0, f"npm could not install ws:\n{output}"
+        shutil.rmtree(modules, ignore_errors=True)
+        os.rename(Path(folder) / "node_modules", modules)
+
+
+def find_ws() -> tuple[Sequence[str], Mapping[str, str]]:
+    """Return the command of the `ws` peer and what its environment needs; installs the package on first use."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("ws needs Node.js and npm")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    modules = Path(os.environ.get("TRIO_WS_NODE") or cache / "trio_ws-node") / "node_modules"
+    if not read_version(modules / "ws").startswith(f"{WS_MAJOR}."):
+        install_ws(npm, modules)
+    return [node, str(HERE / "ws_peer.js")], {"NODE_PATH": str(modules)}
+
+
+def find_websockets() -> tuple[Sequence[str], Mapping[str, str]]:
+    """Return the command of the `websockets` peer and what its environment needs."""
+    return [sys.executable, str(HERE / "websockets_peer.py")], {}
+
+
+FINDERS = {"ws": find_ws, "websockets": find_websockets}
+
+
+# --- Peers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority that both sides trust, and what it has certified."""
+    folder = tmp_path_factory.mktemp("certificates")
+    authority, pem = folder / "authority.pem", folder / "certificate.pem"
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(authority))
+    certificate = ca.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(pem))
+    client = ssl.create_default_context(cafile=authority)
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(pem)
+    return Certificates(authority, pem, client, server)
+
+
+@pytest.fixture(scope="session")
+def has_ipv6() -> bool:
+    """Whether this machine can talk to itself over IPv6."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process that ends with its standard input."""
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, **environment},
+        ) as process,
+    ):
+        try:
+            yield process
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(STOP_TIMEOUT)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="session", params=FINDERS)
+def peer(request: pytest.FixtureRequest, certificates: Certificates, has_ipv6: bool) -> Iterator[Peer]:
+    """A peer that listens on every transport, and connects wherever it is told to."""
+    kind: str = request.param
+    command, environment = FINDERS[kind]()
+    with tempfile.TemporaryDirectory(prefix="interop") as name:  # paths of Unix sockets have to be short
+        folder = Path(name)
+        config = {
+            "authority": str(certificates.authority),
+            "certificate": str(certificates.certificate),
+            "socket": str(folder / kind),
+            "ipv6": has_ipv6,
+        }
+        log = folder / "log.txt"
+        with running([*command, json.dumps(config)], environment, log) as process:
+            peer = Peer(kind, process, log, folder, certificates)
+            trio.run(peer.start)
+            yield peer
+
+
+@pytest.fixture(params=list(Role), ids=lambda role: f"as_{role.name.lower()}")
+def role(request: pytest.FixtureRequest) -> Role:
+    """The library's role."""
+    found: Role = request.param
+    return found
+
+
+@pytest.fixture(params=["tcp", "tls", "unix", "ipv6"])
+def transport(request: pytest.FixtureRequest, has_ipv6: bool) -> str:
+    """What both sides meet over."""
+    found: str = request.param
+    if found == "ipv6" and not has_ipv6:
+        pytest.skip("this machine has no IPv6 loopback")
+    return found
+
+
+@pytest.fixture
+def lane(peer: Peer, role: Role, transport: str) -> Lane:
+    """Each way to meet each peer."""
+    return Lane(peer, role, transport)
