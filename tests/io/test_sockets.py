@@ -1,12 +1,10 @@
 """What only SocketTransport does: the shared poller, its turns, corked writes, and descriptors."""
 
-import errno
 import logging
 import os
-import resource
 import socket
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -19,6 +17,7 @@ from tests.io.transport_kit import (
     PATIENCE,
     SOCKETS,
     Recorder,
+    no_free_descriptor,
     open_pair,
     pattern,
     receive_exactly,
@@ -41,7 +40,7 @@ class Steps(trio.abc.Instrument):
 
 
 @contextmanager
-def counted_steps() -> Iterator[Steps]:
+def counted_steps() -> Generator[Steps]:
     steps = Steps()
     trio.lowlevel.add_instrument(steps)
     yield steps
@@ -194,7 +193,7 @@ async def test_one_read_a_turn_for_each() -> None:
         peer_of_flood.send(bytes(200000))
         peer_of_quiet.send(b"x")
         await quiet_recorder.until_received(1)
-        assert order.count("flood") <= 1
+        assert order.index("quiet") <= 1
         for transport in transports:
             transport.abort()
     peer_of_flood.close()
@@ -324,7 +323,7 @@ def test_the_end_of_the_run_ends_the_connections() -> None:
 def test_a_run_that_takes_no_more_tasks() -> None:
     failures: list[str] = []
 
-    async def leftover() -> Iterator[None]:  # type: ignore[misc]  # an async generator, left for the run to close
+    async def leftover() -> AsyncGenerator[None]:
         try:
             yield
         finally:
@@ -337,6 +336,7 @@ def test_a_run_that_takes_no_more_tasks() -> None:
             peer.close()
 
     nurseries: list[trio.Nursery] = []
+    generators: list[AsyncGenerator[None]] = []  # kept alive, for the run to close
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
@@ -344,31 +344,19 @@ def test_a_run_that_takes_no_more_tasks() -> None:
         generators.append(leftover())
         await generators[0].__anext__()
 
-    generators: list[object] = []
     trio.run(main)
     assert failures == ["Nursery is closed to new arrivals"]
 
 
 async def test_out_of_descriptors_the_stream_stays_the_callers() -> None:
     ours, peer = plain_pair()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    filler: list[socket.socket] = []
+    recorder = Recorder()
     async with trio.open_nursery() as nursery:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (peer.fileno() + 1, hard))
-        try:
-            with pytest.raises(OSError, match="Too many open files") as caught:
-                while True:  # numbers below the limit may be free
-                    filler.append(socket.socket())
-            assert caught.value.errno == errno.EMFILE
-            with pytest.raises(OSError, match="Too many open files"):
-                make_transport(ours).start(Recorder(), nursery)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            for sock in filler:
-                sock.close()
+        with no_free_descriptor(), pytest.raises(OSError, match="Too many open files"):
+            started(ours, recorder, nursery)
+        assert recorder.events == []
         await ours.send_all(b"still mine")
         assert peer.recv(100) == b"still mine"
-        recorder = Recorder()
         started(ours, recorder, nursery).abort()
         await recorder.until_seen("lost")
     peer.close()

@@ -1,11 +1,14 @@
 """What the tests of the transports share: a receiver that writes everything down, and a wired pair of each kind."""
 
+import resource
+import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
+from typing import cast
 
 import trio
 import trio.testing
@@ -102,8 +105,10 @@ def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """A server's and a client's context that trust each other, for localhost."""
     authority = trustme.CA()
     server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
-    authority.issue_cert("localhost").configure_cert(server)
-    authority.configure_trust(client)
+    certificate = authority.issue_cert("localhost")
+    # trustme's annotations name an optional dependency, which makes them partly unknown here.
+    certificate.configure_cert(server)  # pyright: ignore[reportUnknownMemberType]
+    authority.configure_trust(client)  # pyright: ignore[reportUnknownMemberType]
     return server, client
 
 
@@ -140,7 +145,7 @@ def wrap(kind: str, stream: trio.abc.Stream, read_size: int = 65536) -> Transpor
 
 
 @asynccontextmanager
-async def wired(kind: str, *, read_size: int = 65536) -> AsyncIterator[Wired]:
+async def wired(kind: str, *, read_size: int = 65536) -> AsyncGenerator[Wired]:
     """A started transport of this kind. In the end it is aborted, and must report its end exactly once, and last."""
     ours, peer = await open_pair(kind)
     recorder = Recorder()
@@ -170,8 +175,8 @@ async def receive_exactly(stream: trio.abc.ReceiveStream, size: int) -> bytes:
 
 
 def socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType:
-    while isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
+    if isinstance(stream, trio.SSLStream):
+        return socket_of(cast("trio.SSLStream[trio.SocketStream]", stream).transport_stream)
     assert isinstance(stream, trio.SocketStream)
     return stream.socket
 
@@ -186,3 +191,20 @@ def reset(stream: trio.abc.Stream) -> None:
 def pattern(size: int, seed: int = 0) -> bytes:
     """Bytes in which a piece that is missing, doubled or moved shows."""
     return b"".join((seed * 2**40 + index).to_bytes(8, "big") for index in range(size // 8 + 1))[:size]
+
+
+@contextmanager
+def no_free_descriptor() -> Generator[None]:
+    """Leave this process without a free descriptor."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    filler: list[socket.socket] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        with suppress(OSError):
+            while True:  # numbers below the limit may be free
+                filler.append(socket.socket())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for sock in filler:
+            sock.close()

@@ -63,6 +63,8 @@ async def start_tls(
     Cancellation: *stream* is closed.
     """
     try:
+        if context.check_hostname and server_hostname is None:  # OpenSSL would check no name at all then
+            raise ValueError("the TLS context checks host names, so server_hostname must say which one")
         tls = trio.SSLStream(stream, context, server_hostname=server_hostname)
         await tls.do_handshake()
     except BaseException:

@@ -30,9 +30,9 @@ _Args = TypeVarTuple("_Args")
 #   LOST     connection_lost was called
 _NEW, _OPEN, _ENDING, _ENDED, _CLOSING, _FAILED, _ABORTED, _LOST = range(8)
 
-# Scheduler passes a reader gets when a write has failed: one to learn of data that came with the failure, and for TLS
-# over a socket up to three until they are decrypted and handed over.
-_LAST_READ_PASSES: Final = 4
+# Scheduler passes a reader gets when a write has failed. With data at hand it needs up to six: to wake, to read, and
+# for the checkpoints that streams make on the way.
+_LAST_READ_PASSES: Final = 10
 
 
 class StreamTransport(Transport):
@@ -143,15 +143,18 @@ class StreamTransport(Transport):
             with self._writer_scope:
                 try:
                     await self._write_queue()
-                    await self._stream.aclose()
+                    if self._phase == _CLOSING:
+                        await self._stream.aclose()
                 except Exception as exc:  # noqa: BLE001 - as in the reader
                     await self._last_read(exc)
         finally:
             # Whatever brought us here: nothing may follow a write that was cut off, so the stream is closed visibly.
             self._reader_scope.cancel()
-            with suppress(Exception):
-                await trio.aclose_forcefully(self._stream)
-            self._lose()
+            try:
+                with suppress(Exception):
+                    await trio.aclose_forcefully(self._stream)
+            finally:  # Cancelled, if the nursery is
+                self._lose()
 
     async def _write_queue(self) -> None:
         """Write until `close` was called and all is written."""
@@ -187,7 +190,8 @@ class StreamTransport(Transport):
 
     async def _last_read(self, exc: Exception) -> None:
         """A write failed: let the reader hand over what has arrived before, also while it was paused."""
-        self._error = exc
+        if self._phase < _FAILED:
+            self._error = exc
         if self._phase < _CLOSING:
             self._phase = _FAILED
             self.resume_reading()
