@@ -67,6 +67,7 @@ class Link:
 
     __slots__ = (
         "_alarm",
+        "_asked",
         "_cause",
         "_config",
         "_deadline",
@@ -105,6 +106,7 @@ class Link:
         self._config = config
         self._alarm = Alarm(self._ring)
         self._reading = True
+        self._asked = False  # whether the inbox is asking for a message right now
         self._unanswered = False  # whether messages were handed out since the application came back for more
         self._eof = False
         self._drained = 0
@@ -189,8 +191,9 @@ class Link:
     def _is_full(self) -> bool:
         if not self.inbox.full(self.protocol.partial, self.pings.awaited):
             return False
-        # who waits for a message is never left waiting for the bound, however large the message is
-        return not (self.inbox.waiting or (self.pieces is not None and self.pieces.waiting))
+        # who waits for a message, or is about to, is never left waiting for the bound, however large the message is
+        waits = self.inbox.waiting or (self._asked and not self.inbox.messages)
+        return not (waits or (self.pieces is not None and self.pieces.waiting))
 
     def _fragment(self, fragment: Fragment) -> None:
         self._unanswered = True
@@ -212,7 +215,9 @@ class Link:
         if self.protocol.phase is Phase.ANSWERING:
             self._answer_end()
         elif not self._reading:
+            self._asked = True
             self.read_on()
+            self._asked = False
 
     def read_on(self) -> None:
         """Go on with what was read, then with reading."""
