@@ -53,11 +53,13 @@ async def against(
 ) -> AsyncIterator[tuple[WebSocketConnection, RawPeer]]:
     """Open a connection in this role against a scripted peer. In the end it is cut, and nothing may be left of it."""
     ours, theirs = await open_streams(kind)
-    with trio.fail_after(PATIENCE):
-        async with trio.open_nursery() as nursery:
-            connection, peer = await shake_hands(nursery, ours, theirs, role, **options)
-            yield connection, peer
-            connection.terminate()
+    try:
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                connection, peer = await shake_hands(nursery, ours, theirs, role, **options)
+                yield connection, peer
+                connection.terminate()
+    finally:
         await trio.aclose_forcefully(theirs)
 
 
@@ -102,9 +104,10 @@ async def settle() -> None:
 
 
 async def settle_until(condition: Callable[[], bool]) -> None:
-    """Wait for what comes of the peer's bytes."""
-    while not condition():
-        await settle()
+    """Wait for what comes of the peer's bytes, for a second of the tests' own clock at most."""
+    with trio.fail_after(1):
+        while not condition():  # noqa: ASYNC110 - no event tells of it, and this clock costs no time
+            await trio.sleep(0.001)
 
 
 def reset(stream: trio.abc.Stream) -> None:
