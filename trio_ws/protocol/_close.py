@@ -68,7 +68,7 @@ def encode_close(code: int | None, reason: str | None) -> bytes:
             raise ValueError("a close reason needs a close code")
         return b""
     if not may_be_sent(code):
-        raise ValueError(f"close code {code} cannot be sent: use 1000, 1001, 1003, 1007-1014 or 3000-4999")
+        raise ValueError(f"close code {code} cannot be sent: use 1000-1003, 1007-1014 or 3000-4999")
     text = (reason or "").encode()
     if len(text) > MAX_REASON_SIZE:
         raise ValueError(
