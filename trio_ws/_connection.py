@@ -40,8 +40,8 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
     Once the connection is over, messages that came before are still received, and then every call raises
     `ConnectionClosed`: `ConnectionEnded` after a clean end, at which ``async for`` stops, else `ConnectionLost`.
 
-    Messages that came just before the peer's close frame can still be answered: the close frame is answered when the
-    application has come back for the next message, or after half of ``disconnect_timeout``.
+    Messages that came just before the peer's close frame can still be answered: the close frame is answered when a task
+    has come back for the next message and there is none, or after half of ``disconnect_timeout``.
     """
 
     CONNECTION_ID = itertools.count()
@@ -353,8 +353,9 @@ async def until_over(connection: WebSocketConnection) -> None:
     """
     try:
         await connection.wait_closed()
-    finally:
+    except trio.Cancelled:
         connection.terminate()
+        raise
 
 
 #: Header fields that are part of every handshake, and so say nothing about this one.

@@ -163,11 +163,10 @@ class Inbox:
             trio.WouldBlock: there is none now.
             ConnectionClosed: the queue is closed and empty.
         """
-        try:
+        with suppress(trio.WouldBlock):
             return self._take()
-        except trio.WouldBlock:
-            self._owner.wanted()
-            raise
+        self._owner.wanted()
+        return self._take()
 
     def _take(self) -> Message:
         with suppress(trio.EndOfChannel):

@@ -148,8 +148,6 @@ class Link:
             return
         while self.protocol.more:
             self._dispatch(b"")
-        if self.protocol.phase is Phase.CLOSE_SENT and exc is None:
-            exc = self._cause
         self.protocol.lose()
         self._cause = self._cause or exc
         self._end()
@@ -167,7 +165,7 @@ class Link:
             self._dispatch(b"")
         if self._eof and not self.protocol.more:
             self._handle_eof()
-        elif self.protocol.phase is Phase.OPEN and self._reading and self._is_full():
+        elif self._reading and self._is_full():
             self._reading = False
             self.transport.pause_reading()
 
@@ -189,7 +187,9 @@ class Link:
                 self._peer_ended()
 
     def _is_full(self) -> bool:
-        if not self.inbox.full(self.protocol.partial, self.pings.awaited):
+        if self.protocol.phase is not Phase.OPEN or not self.inbox.full(
+            self.protocol.partial, self.pings.awaited
+        ):
             return False
         # who waits for a message, or is about to, is never left waiting for the bound, however large the message is
         waits = self.inbox.waiting or (self._asked and not self.inbox.messages)
@@ -289,6 +289,7 @@ class Link:
         self._begin_end()
         self._end()
         self.transport.resume_reading()
+        self._handle(b"")  # the peer's answer may have been read already
 
     def abort(self, cause: Exception | None) -> None:
         """Cut the connection. Idempotent."""
