@@ -5,8 +5,9 @@ Two rules, each with a deadline that only progress can move:
 * *Silence.* After `interval` seconds in which nothing was received, a ping is due. From then on the peer must be heard
   within `timeout` seconds, counted from the moment the kernel had taken the ping; before that, each step of the queue
   in front of it counts as progress, so a ping behind megabytes on a slow line condemns nobody.
-* *Stall.* Bytes that wait to be taken by the kernel must move within `interval + timeout` seconds. A peer that talks
-  and never reads falls under this rule.
+* *Stall.* Bytes that wait to be taken by the kernel must move within `interval + timeout` seconds. The queue is looked
+  at once an interval, so what began to wait in between has less, but never less than `timeout`. A peer that talks and
+  never reads falls under this rule.
 
 While this side does not read, because its application is slow, the first rule rests: what the peer said may well lie
 in the kernel, unread.
