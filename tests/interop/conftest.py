@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,10 @@ HERE = Path(__file__).parent
 WS_MAJOR = 8
 INSTALL_TIMEOUT = 120  # seconds; it takes one where the network is good
 STOP_TIMEOUT = 5  # seconds that a peer gets to end by itself
+# Times are in milliseconds: a registry that says nothing is tried twice.
+NPM_OPTIONS = [
+    "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=30000",
+]  # fmt: skip
 # npm's codes for a registry that cannot be reached.
 OFFLINE = {
     "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "ERR_SOCKET_TIMEOUT",
@@ -44,20 +48,20 @@ def read_version(package: Path) -> str:
 def install_ws(npm: str, modules: Path) -> None:
     """Install `ws` as one of `modules`; skips the test where the registry cannot be reached."""
     modules.parent.mkdir(parents=True, exist_ok=True)
-    # Somewhere else first: what is found in its place later is complete, however many install it at the same time.
+    # Somewhere else first, so that what is found in its place later is never half of it.
     with tempfile.TemporaryDirectory(dir=modules.parent) as folder:
         result = subprocess.run(
-            [npm, "install", "--no-audit", "--no-fund", "--fetch-retries=1", f"--prefix={folder}", f"ws@{WS_MAJOR}"],
+            [npm, "install", *NPM_OPTIONS, f"--prefix={folder}", f"ws@{WS_MAJOR}"],
             check=False,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=INSTALL_TIMEOUT,
         )
-        output = result.stdout.decode(errors="replace")[-LOG_TAIL:]
-        if OFFLINE.intersection(re.findall(r"npm (?:error|ERR!) code (\w+)", output)):
-            pytest.skip(f"no npm registry to install ws from:\n{output}")
-        assert result.returncode == 0, f"npm could not install ws:\n{output}"
+        output = result.stdout.decode(errors="replace")
+        if offline := OFFLINE.intersection(re.findall(r"npm (?:error|ERR!) code (\w+)", output)):
+            pytest.skip(f"ws cannot be installed as npm does not reach its registry: {', '.join(offline)}")
+        assert result.returncode == 0, f"npm could not install ws:\n{output[-LOG_TAIL:]}"
         shutil.rmtree(modules, ignore_errors=True)
         os.rename(Path(folder) / "node_modules", modules)
 
@@ -111,7 +115,9 @@ def has_ipv6() -> bool:
 
 
 @contextmanager
-def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: Sequence[str], environment: Mapping[str, str], log: Path
+) -> Generator[subprocess.Popen[bytes]]:
     """Run a process that ends with its standard input."""
     with (
         log.open("wb") as errors,

@@ -5,8 +5,8 @@ import pytest
 from tests.interop.interop_kit import HEADER, Lane, Refusal, Terms
 from trio_ws.protocol import Role
 
-as_client = pytest.mark.parametrize("role", [Role.CLIENT], indirect=True)
-as_server = pytest.mark.parametrize("role", [Role.SERVER], indirect=True)
+as_client = pytest.mark.parametrize("role", [Role.CLIENT], indirect=True, ids=["as_client"])
+as_server = pytest.mark.parametrize("role", [Role.SERVER], indirect=True, ids=["as_server"])
 
 
 async def test_both_sides_know_the_subprotocol_that_the_server_chose(lane: Lane) -> None:

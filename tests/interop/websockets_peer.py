@@ -157,8 +157,9 @@ def connecting(script: Script, context: ssl.SSLContext) -> connect:
     url: str = script["url"]
     if script["socket"] is not None:
         return unix_connect(script["socket"], url, **options)
-    tls = {"ssl": context} if url.startswith("wss:") else {}
-    return connect(url, proxy=None, **tls, **options)
+    if url.startswith("wss:"):
+        options["ssl"] = context
+    return connect(url, proxy=None, **options)
 
 
 async def dial(script: Script, context: ssl.SSLContext) -> None:
@@ -176,9 +177,7 @@ async def dial(script: Script, context: ssl.SSLContext) -> None:
 async def main(config: Script) -> None:
     context = ssl.create_default_context(cafile=config["authority"])
     lines = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(lines), sys.stdin
-    )
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     async with AsyncExitStack() as stack:
         say({"ports": await listen_everywhere(stack, config)})
         async with asyncio.TaskGroup() as dialled:
