@@ -300,11 +300,13 @@ async def part(stream: trio.abc.Stream) -> None:
 
     Cancellation: the stream is closed at once.
     """
-    with trio.move_on_after(FAREWELL_SECONDS), suppress(trio.BrokenResourceError):
-        if isinstance(stream, trio.abc.HalfCloseableStream):
-            await stream.send_eof()
-            left = FAREWELL_SIZE
-            while left > 0 and (data := await stream.receive_some(READ_SIZE)):
-                left -= len(data)
-        await stream.aclose()
-    await trio.aclose_forcefully(stream)
+    try:
+        with trio.move_on_after(FAREWELL_SECONDS), suppress(trio.BrokenResourceError):
+            if isinstance(stream, trio.abc.HalfCloseableStream):
+                await stream.send_eof()
+                left = FAREWELL_SIZE
+                while left > 0 and (data := await stream.receive_some(READ_SIZE)):
+                    left -= len(data)
+            await stream.aclose()
+    finally:
+        await trio.aclose_forcefully(stream)
