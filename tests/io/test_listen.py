@@ -147,6 +147,11 @@ async def test_an_address_that_fails_closes_those_before_it() -> None:
         await open_tcp_listeners(0, host="two.example")
 
 
+async def test_out_of_descriptors() -> None:
+    with pytest.raises(OSError, match="Too many open files"), no_free_descriptor():
+        await open_tcp_listeners(0, host="127.0.0.1")
+
+
 async def test_a_family_the_kernel_does_not_have() -> None:
     strange = (0xFFF, ("127.0.0.1", 0))
     trio.socket.set_custom_hostname_resolver(Resolver(strange, (socket.AF_INET, ("127.0.0.1", 0))))

@@ -1,5 +1,6 @@
 """What only SocketTransport does: the shared poller, its turns, corked writes, and descriptors."""
 
+import errno
 import logging
 import os
 import socket
@@ -26,6 +27,7 @@ from tests.io.transport_kit import (
     wired,
 )
 from trio_ws.transport import Transport, make_transport
+from trio_ws.transport._poller import ReadySet
 
 every_socket = pytest.mark.parametrize("kind", SOCKETS)
 
@@ -542,3 +544,46 @@ async def test_a_large_chunk_is_not_copied(corked: bool) -> None:
             tracemalloc.stop()
         expected = b"firstsecond" * corked + b"header" + payload
         assert await receive_exactly(w.peer, len(expected)) == expected
+
+
+async def test_readiness_that_turns_out_to_be_none() -> None:
+    """What is ready when the turn begins may have been read by somebody else when it is served."""
+    first, first_peer = plain_pair()
+    second, second_peer = plain_pair()
+    thief = socket.socket(fileno=os.dup(second.socket.fileno()))
+    recorders = [Recorder(), Recorder()]
+    async with trio.open_nursery() as nursery:
+        transports = [started(first, recorders[0], nursery), started(second, recorders[1], nursery)]
+        recorders[0].on["data"] = lambda: thief.recv(100)
+        first_peer.send(b"x")
+        second_peer.send(b"stolen")
+        await recorders[0].until_received(1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert recorders[1].events == []
+        second_peer.send(b"kept")
+        await recorders[1].until_received(4)
+        assert recorders[1].received == b"kept"
+        for transport in transports:
+            transport.abort()
+    for sock in (first_peer, second_peer, thief):
+        sock.close()
+
+
+async def test_a_kernel_that_has_no_room_to_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot be brought to that here, so its refusal is a stand-in."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    ours, peer = plain_pair()
+    recorder = Recorder()
+    async with trio.open_nursery() as nursery:
+        with monkeypatch.context() as patch:
+            patch.setattr(ReadySet, "watch", refuse)
+            started(ours, recorder, nursery)
+        assert recorder.events == []
+        await recorder.until_seen("lost")
+    assert recorder.events == ["lost"]
+    assert isinstance(recorder.reasons[0], OSError)
+    assert recorder.reasons[0].errno == errno.ENOSPC
+    peer.close()

@@ -327,9 +327,9 @@ class SocketTransport(Transport):
 
 
 def _behind(chunks: Sequence[Chunk], sent: int) -> list[Chunk]:
-    """What is left of *chunks* behind the first *sent* bytes."""
-    for index, chunk in enumerate(chunks):
-        if sent < len(chunk):
-            return [memoryview(chunk)[sent:], *chunks[index + 1 :]]
-        sent -= len(chunk)
-    return []
+    """What is left of *chunks* behind the first *sent* bytes; something is."""
+    index = 0
+    while sent >= len(chunks[index]):
+        sent -= len(chunks[index])
+        index += 1
+    return [memoryview(chunks[index])[sent:], *chunks[index + 1 :]]
