@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: argparse has said all there is to say, as for ``--help``.
     """
-    options = _make_parser().parse_args(argv)
+    options = make_parser().parse_args(argv)
     status: int = 128 + signal.SIGINT
     try:
         status = trio.run(options.run, options)
@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser; what it returns has in `run` the async function that does what was asked for."""
     parser = argparse.ArgumentParser(
         prog="python -m trio_ws",
         description="A WebSocket server and client to try things with.",

@@ -112,9 +112,9 @@ def _trusting() -> ssl.SSLContext:
 
 def _answer(exc: ConnectionRejected) -> str:
     """Return a response as a line: its status and what its body begins with."""
-    phrase = next((status.phrase for status in HTTPStatus if status == exc.status_code), "")
+    phrases = [status.phrase for status in HTTPStatus if status == exc.status_code]
     lines = (exc.body or b"").decode(errors="replace").strip().splitlines()
-    return " ".join([str(exc.status_code), phrase, *(f"({line[:_BODY_SHOWN]})" for line in lines[:1])])
+    return " ".join([str(exc.status_code), *phrases, *(f"({line[:_BODY_SHOWN]})" for line in lines[:1])])
 
 
 async def _ask(ws: WebSocketConnection, message: str, patience: float) -> Status:
@@ -182,6 +182,7 @@ class _Conversation:
         self._mark = mark
         self._wait = wait
         self._status = Status.OK
+        self._unsent = False  # whether there is a line that was taken and has not gone out
         self._all_sent = False
         self._receiving = (
             trio.CancelScope()
@@ -194,11 +195,19 @@ class _Conversation:
             with self._receiving:
                 await self._receive()
             nursery.cancel_scope.cancel()
+        if self._unsent and self._status is Status.OK:
+            complain("the connection ended before all input was sent")
+            return Status.FAILED
         return self._status
+
+    async def _take(self, line: str) -> None:
+        self._unsent = True
+        await self._ws.send_message(line)
+        self._unsent = False
 
     async def _send(self, lines: Input) -> None:
         try:
-            await lines(self._ws.send_message)
+            await lines(self._take)
         except* ConnectionClosed:
             pass  # whoever receives learns the same, and says so
         except* ValueError as errors:

@@ -62,7 +62,7 @@ def presentable(message: str | bytes) -> str:
     """Return a message as text; a binary one as its length and its bytes in hexadecimal."""
     if isinstance(message, str):
         return message
-    return f"binary, {len(message)} bytes: {message.hex(' ')}"
+    return f"binary, {len(message)} bytes" + (f": {message.hex(' ')}" if message else "")
 
 
 def describe(reason: CloseReason | None) -> str:

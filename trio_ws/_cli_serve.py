@@ -58,7 +58,7 @@ async def serve(options: argparse.Namespace) -> Status:
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            show(f"listening on {' and '.join(_browsable(where) for where in server.listeners)}")
+            show(f"listening on {' and '.join(browsable(where) for where in server.listeners)}")
             await anext(aiter(signals))
         await server.aclose()
     return Status.OK
@@ -80,7 +80,7 @@ async def _listen(options: argparse.Namespace) -> Sequence[trio.abc.Listener[tri
     return [trio.SSLListener(listener, context) for listener in listeners]
 
 
-def _browsable(where: Endpoint | str) -> str:
+def browsable(where: Endpoint | str) -> str:
     """Return what to open in a browser; for a Unix socket its path."""
     if isinstance(where, str):
         return where

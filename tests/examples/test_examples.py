@@ -55,7 +55,6 @@ async def test_echo(port: int, tmp_path: Path) -> None:
 
 async def test_chat(port: int) -> None:
     url = f"ws://127.0.0.1:{port}/"
-    began = trio.current_time()
     async with (
         serving("chat_broadcast", port),
         open_websocket_url(url) as ann,
