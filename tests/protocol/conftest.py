@@ -1,8 +1,13 @@
 """The tests of the codec run for every codec there is, and for both sides of a connection."""
 
 import pytest
+from hypothesis import settings
 
 from tests.protocol.codec_kit import CODECS, Codec, Peer
+
+# How long one example takes says something about the machine, not about the code.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session", params=CODECS, ids=str)
