@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Unpack
 import trio
 
 from ._config import ClientConfig, ClientOptions
-from ._connection import WebSocketConnection, masks, until_over
+from ._connection import WebSocketConnection, bind, masks
 from ._endpoint import tls_of
 from ._errors import ConnectionRejected, ConnectionTimeout, DisconnectionTimeout, HandshakeError
 from ._url import WebSocketURL, ascii_host, make_target, parse_url
@@ -169,7 +169,7 @@ async def wrap_client_stream(
     url = f"{scheme}://{host}{target}"
     with _deadline(config.connect_timeout):
         connection = await _shake_hands(nursery, stream, handshake, config, url, target)
-    nursery.start_soon(until_over, connection)
+    bind(nursery, connection)
     return connection
 
 
@@ -229,7 +229,7 @@ async def _bound(
     nursery: trio.Nursery, url: WebSocketURL, context: ssl.SSLContext | None, config: ClientConfig
 ) -> WebSocketConnection:
     connection = await _connect(nursery, url, context, config)
-    nursery.start_soon(until_over, connection)
+    bind(nursery, connection)
     return connection
 
 

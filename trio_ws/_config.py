@@ -173,6 +173,8 @@ class ServerConfig(Config):
         Config.__post_init__(self)
         _check("connect_timeout", self.connect_timeout, 0, at_least=True)
         _check("drain", self.drain, 0, at_least=True)
+        if isinstance(self.origins, str):
+            raise TypeError("origins is a collection of strings: put the one string into a list")
         if self.handler_errors not in ("log", "raise"):
             raise ValueError(f"handler_errors is 'log' or 'raise', not {self.handler_errors!r}")
 

@@ -346,14 +346,19 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         self._link.abort(None)
 
 
-async def until_over(connection: WebSocketConnection) -> None:
-    """Keep a nursery waiting for a connection, and cut the connection when the nursery is cancelled.
+def bind(nursery: trio.Nursery, connection: WebSocketConnection) -> None:
+    """Have a nursery wait for a connection, which is cut when the nursery is cancelled, or takes no more tasks."""
 
-    Cancellation: the connection is cut.
-    """
+    async def until_over() -> None:
+        try:
+            await connection.wait_closed()
+        except trio.Cancelled:
+            connection.terminate()
+            raise
+
     try:
-        await connection.wait_closed()
-    except trio.Cancelled:
+        nursery.start_soon(until_over, name=f"trio_ws {connection}")
+    except RuntimeError:
         connection.terminate()
         raise
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Unpack
 
 import trio
 
-from ._config import AcceptOptions, Config, ServerConfig
-from ._connection import WebSocketConnection, masks, until_over
+from ._config import AcceptOptions, ServerConfig
+from ._connection import WebSocketConnection, bind, masks
 from ._endpoint import Endpoint, endpoints, tls_of
 from ._errors import ConnectionTimeout, HandshakeError
 from .protocol import HandshakeFailed, Headers, Response, ServerHandshake, encode_headers
@@ -17,7 +17,7 @@ from .protocol import HandshakeFailed, Headers, Response, ServerHandshake, encod
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .protocol import HeadersLike, Request
+    from .protocol import HeadersLike, Protocol, Request
 
 #: Bytes asked of a stream at once while the request comes; a request is smaller than this, hardly ever larger.
 READ_SIZE = 4096
@@ -49,7 +49,7 @@ class WebSocketRequest:
         nursery: trio.Nursery,
         stream: trio.abc.Stream,
         handshake: ServerHandshake,
-        config: Config,
+        config: ServerConfig,
         on_gone: Callable[[], None] | None,
     ) -> None:
         self.request: Request = handshake.request
@@ -97,7 +97,7 @@ class WebSocketRequest:
             extra_headers: header fields of the answer besides those of the handshake.
 
         Raises:
-            HandshakeError: the client has gone.
+            HandshakeError: the client has gone, or did not take the answer within ``connect_timeout``.
             RuntimeError: the request was answered before.
             ValueError: the subprotocol or a header cannot be sent; the request can still be answered.
 
@@ -108,9 +108,20 @@ class WebSocketRequest:
             masks=masks, subprotocol=subprotocol, extra_headers=extra_headers or ()
         )
         await self._send(head)
+        try:
+            connection = self._connect(protocol, leftover)
+        except BaseException:  # there is no descriptor left, or the nursery is closed
+            await trio.aclose_forcefully(self._stream)
+            raise
+        self.connection, self.answer = connection, Answer.ACCEPTED
+        if self._on_gone is None:
+            bind(self._nursery, connection)
+        return connection
+
+    def _connect(self, protocol: Protocol, leftover: bytes) -> WebSocketConnection:
         scheme = "wss" if tls_of(self._stream) else "ws"
         host = self.request.headers.get("host", "")
-        self.connection = WebSocketConnection(
+        return WebSocketConnection(
             self._nursery,
             self._stream,
             protocol,
@@ -121,10 +132,6 @@ class WebSocketRequest:
             request=self.request,
             on_gone=self._on_gone,
         )
-        self.answer = Answer.ACCEPTED
-        if self._on_gone is None:
-            self._nursery.start_soon(until_over, self.connection)
-        return self.connection
 
     async def reject(
         self, status_code: int, *, extra_headers: HeadersLike | None = None, body: bytes | None = None
@@ -137,7 +144,7 @@ class WebSocketRequest:
             body: what to send with it.
 
         Raises:
-            HandshakeError: the client has gone.
+            HandshakeError: the client has gone, or did not take the answer within ``connect_timeout``.
             RuntimeError: the request was answered before.
             ValueError: the status or a header cannot be sent; the request can still be answered.
 
@@ -150,29 +157,13 @@ class WebSocketRequest:
         self.answer = Answer.REJECTED
         await part(self._stream)
 
-    async def turn_away(self, status_code: int) -> None:
-        """Answer with a bare status, if there is no answer yet and the client takes it at once, and close.
-
-        Cancellation: done all the same.
-        """
-        if self.answer is Answer.NONE:
-            self.answer = Answer.REJECTED
-            await turn_away(self._stream, self._handshake, status_code)
-
     def _require_unanswered(self) -> None:
         if self.answer is not Answer.NONE:
             raise RuntimeError("this request has been answered already")
 
     async def _send(self, data: bytes) -> None:
         self.answer = Answer.BEGUN
-        try:
-            await self._stream.send_all(data)
-        except trio.BrokenResourceError as exc:
-            await trio.aclose_forcefully(self._stream)
-            raise HandshakeError("the client has gone before it was answered") from exc
-        except BaseException:
-            await trio.aclose_forcefully(self._stream)
-            raise
+        await deliver(self._stream, data, self._config.connect_timeout)
 
 
 _NEGOTIATED = frozenset({b"host", b"sec-websocket-protocol", b"sec-websocket-extensions"})
@@ -236,40 +227,41 @@ async def receive_request(
     """
     handshake = ServerHandshake(limits=config.limits, origins=config.origins)
     try:
-        with trio.fail_after(config.connect_timeout):
+        failure = await _read_head(stream, handshake, config.connect_timeout)
+        failure = failure or await _judge(handshake, config)
+        answer = handshake.respond(failure.response) if failure and failure.response else b""
+    except BaseException as exc:
+        # cancelled, or process_request has failed; to a client that has gone nothing can be said any more
+        await turn_away(stream, handshake, 500 if isinstance(exc, Exception) else 503)
+        raise
+    if failure is None:
+        return WebSocketRequest(nursery, stream, handshake, config, on_gone)
+    await deliver(stream, answer, config.connect_timeout)
+    await part(stream)
+    raise HandshakeError(str(failure)) from failure
+
+
+async def _read_head(
+    stream: trio.abc.Stream, handshake: ServerHandshake, seconds: float
+) -> HandshakeFailed | None:
+    """Receive the head of the request, and return what is wrong with it, if anything is."""
+    try:
+        with trio.fail_after(seconds):
             if tls := tls_of(stream):
                 await tls.do_handshake()
-            failure = await _read_head(stream, handshake)
-        failure = failure or await _judge(handshake, config)
-        if failure is not None:
-            if failure.response is not None:
-                await stream.send_all(handshake.respond(failure.response))
-            await part(stream)
-            raise HandshakeError(str(failure)) from failure
+            data = await stream.receive_some(READ_SIZE)
+            if not data:
+                return HandshakeFailed("the client connected and left without a word")
+            while handshake.receive_data(bytes(data)) is None:
+                data = await stream.receive_some(READ_SIZE)
+    except HandshakeFailed as failure:
+        return failure
     except trio.TooSlowError as exc:
         await trio.aclose_forcefully(stream)
-        raise ConnectionTimeout(f"no request came within {config.connect_timeout} seconds") from exc
+        raise ConnectionTimeout(f"no request came within {seconds} seconds") from exc
     except trio.BrokenResourceError as exc:
         await trio.aclose_forcefully(stream)
         raise HandshakeError("the client has gone before its request was complete") from exc
-    except trio.Cancelled:
-        await turn_away(stream, handshake, 503)
-        raise
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
-    return WebSocketRequest(nursery, stream, handshake, config, on_gone)
-
-
-async def _read_head(stream: trio.abc.Stream, handshake: ServerHandshake) -> HandshakeFailed | None:
-    data = await stream.receive_some(READ_SIZE)
-    if not data:
-        return HandshakeFailed("the client connected and left without a word")
-    try:
-        while handshake.receive_data(bytes(data)) is None:
-            data = await stream.receive_some(READ_SIZE)
-    except HandshakeFailed as failure:
-        return failure
     return None
 
 
@@ -283,6 +275,26 @@ async def _judge(handshake: ServerHandshake, config: ServerConfig) -> HandshakeF
     except HandshakeFailed as failure:
         return failure
     return None
+
+
+async def deliver(stream: trio.abc.Stream, data: bytes, seconds: float) -> None:
+    """Send an answer; a stream on which that fails is closed, for nothing may follow half an answer.
+
+    Raises:
+        HandshakeError: the client has gone, or did not take the answer in time.
+
+    Cancellation: the stream is closed.
+    """
+    try:
+        with trio.fail_after(seconds):
+            await stream.send_all(data)
+    except BaseException as exc:
+        await trio.aclose_forcefully(stream)
+        if isinstance(exc, trio.TooSlowError):
+            raise ConnectionTimeout(f"the client did not take its answer within {seconds} seconds") from exc
+        if isinstance(exc, trio.BrokenResourceError):
+            raise HandshakeError("the client has gone before it was answered") from exc
+        raise
 
 
 async def turn_away(stream: trio.abc.Stream, handshake: ServerHandshake, status: int) -> None:

@@ -17,7 +17,7 @@ import trio
 from ._config import ServerConfig, ServerOptions
 from ._endpoint import Endpoint, endpoint_of
 from ._errors import ConnectionClosed, HandshakeError
-from ._request import WebSocketRequest, receive_request
+from ._request import Answer, WebSocketRequest, receive_request
 from .protocol import encode_close
 from .transport import UnixListener, accept_forever, log_failure, open_tcp_listeners
 
@@ -58,6 +58,7 @@ async def serve_websocket(
 
     Cancellation: as for `WebSocketServer.run`.
     """
+    ServerConfig.of(options)  # what is wrong with them is told before anything is opened
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] = await open_tcp_listeners(port, host=host)
     if ssl_context is not None:
         listeners = [trio.SSLListener(listener, ssl_context) for listener in listeners]
@@ -91,6 +92,7 @@ class WebSocketServer:
             raise ValueError("listeners must contain at least one item")
         self._handler = handler
         self._listeners = list(listeners)
+        self._addresses = [_listening(listener) for listener in listeners]
         self._handler_nursery = handler_nursery
         self._config = ServerConfig.of(options)
         self._accepting = trio.CancelScope()
@@ -107,7 +109,7 @@ class WebSocketServer:
         """
         if len(self._listeners) > 1:
             raise RuntimeError("Cannot get port because this server has more than 1 listeners.")
-        match self.listeners[0]:
+        match self._addresses[0]:
             case Endpoint(port=port):
                 return port
             case path:
@@ -116,7 +118,7 @@ class WebSocketServer:
     @property
     def listeners(self) -> list[Endpoint | str]:
         """Where the server listens: endpoints for TCP, paths for Unix sockets, else the listener's `repr`."""
-        return [_listening(listener) for listener in self._listeners]
+        return self._addresses.copy()
 
     @property
     def connections(self) -> set[WebSocketConnection]:
@@ -194,14 +196,16 @@ class WebSocketServer:
         """Be the task of one connection, from accepting it to its end."""
         talk = _Talk()
         self._talks.add(talk)
+        if self._accepting.cancel_called:
+            talk.scope.cancel()  # accepted just before the server was closed
         try:
             with talk.scope:
                 with suppress(HandshakeError):  # the client was told already
                     talk.request = await receive_request(nursery, stream, self._config, talk.scope.cancel)
                 if talk.request is not None:
-                    await self._handle(talk.request)
+                    await self._handle(talk, talk.request)
         except Exception as exc:
-            log_failure("a connection's handler failed", exc)
+            talk.report(exc)
             if self._config.handler_errors == "raise":
                 raise
         finally:
@@ -210,44 +214,64 @@ class WebSocketServer:
             if talk.connection is not None:
                 talk.connection.terminate()
 
-    async def _handle(self, request: WebSocketRequest) -> None:
+    async def _handle(self, talk: _Talk, request: WebSocketRequest) -> None:
         """Run the handler and end the connection as befits how the handler ended."""
         try:
             await self._handler(request)
-        except trio.Cancelled:
-            self._drained_at = min(self._drained_at, trio.current_time() + self._config.drain)
-            with trio.CancelScope(shield=True, deadline=self._drained_at):
-                await _end(request, 1001, 503)
-            raise
         except Exception as exc:
+            expected = _has_gone(request) and _is_goodbye(exc)
+            if not expected:
+                talk.report(exc)
             await _end(request, 1011, 500)
-            if not _is_goodbye(exc):
+            if not expected:
                 raise
+        except BaseException:
+            # cancelled, perhaps among other exceptions; unless it was because the client is gone, the server is ending
+            if not _has_gone(request):
+                self._drained_at = min(self._drained_at, trio.current_time() + self._config.drain)
+                with trio.CancelScope(shield=True, deadline=self._drained_at):
+                    await _end(request, 1001, 503)
+            raise
         else:
             await _end(request, 1000, 500)
 
 
 class _Talk:
-    """One connection's task: its scope, and its request once there is one."""
+    """One connection's task: its scope, its request once there is one, and what it has failed with."""
 
-    __slots__ = ("request", "scope")
+    __slots__ = ("failure", "request", "scope")
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
         self.request: WebSocketRequest | None = None
+        self.failure: Exception | None = None
 
     @property
     def connection(self) -> WebSocketConnection | None:
         """The connection once the request was accepted."""
         return None if self.request is None else self.request.connection
 
+    def report(self, exc: Exception) -> None:
+        """Log a failure, once."""
+        if exc is not self.failure:
+            self.failure = exc
+            log_failure("a connection's handler failed", exc)
+
 
 async def _end(request: WebSocketRequest, code: int, status: int) -> None:
     """Close the connection with `code`, or answer a request that has no answer yet with `status`."""
-    if request.connection is None:
-        await request.turn_away(status)
-    else:
+    if request.connection is not None:
         await request.connection.aclose(code)
+    elif request.answer is Answer.NONE:
+        with suppress(HandshakeError):
+            await request.reject(status)
+
+
+def _has_gone(request: WebSocketRequest) -> bool:
+    """Say whether the client has ended the conversation, or could not be answered."""
+    if request.connection is None:
+        return request.answer is Answer.BEGUN
+    return request.connection.closed is not None
 
 
 def _is_goodbye(exc: Exception) -> bool:

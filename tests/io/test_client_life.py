@@ -327,6 +327,16 @@ async def test_cancelling_the_nursery_cuts_its_connections() -> None:
         assert ws.closed == CloseReason(1006)
 
 
+async def test_a_nursery_that_is_closed_takes_no_connection() -> None:
+    async with serving(echo) as server:
+        async with trio.open_nursery() as nursery:
+            pass
+        with pytest.raises(RuntimeError, match="closed"):
+            await connect_websocket(nursery, "127.0.0.1", server.port, "/", use_ssl=False)
+        while server.connections:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+
 # The shape of Selenium's client for the Chrome DevTools Protocol
 
 
