@@ -18,7 +18,8 @@ from .transport import log_failure
 _clockwork: trio.lowlevel.RunVar[_Clockwork] = trio.lowlevel.RunVar("trio_ws._timers")
 _order = itertools.count()
 
-#: Entries of alarms that were moved or stopped are swept out when they are more than this and more than half.
+#: Entries of alarms that were moved or stopped are swept out when the heap has this size, and later twice the size it
+#: had after the last time: so sweeping costs a constant per entry, and such entries are never more than half and these.
 SWEEP = 64
 
 _Entry = tuple[float, int, "Alarm"]
@@ -74,10 +75,12 @@ class _Clockwork:
 
     def __init__(self) -> None:
         self._heap: list[_Entry] = []
+        self._sweep_at = SWEEP
         self._scope: trio.CancelScope | None = None
 
     def add(self, entry: _Entry) -> None:
-        self._sweep()
+        if len(self._heap) >= self._sweep_at:
+            self._sweep()
         heapq.heappush(self._heap, entry)
         if self._scope is None:
             self._scope = trio.CancelScope()
@@ -85,9 +88,9 @@ class _Clockwork:
         self._scope.deadline = min(self._scope.deadline, entry[0])
 
     def _sweep(self) -> None:
-        if len(self._heap) > SWEEP and len(self._heap) > 2 * sum(a.stands(n) for _, n, a in self._heap):
-            self._heap = [entry for entry in self._heap if entry[2].stands(entry[1])]
-            heapq.heapify(self._heap)
+        self._heap = [entry for entry in self._heap if entry[2].stands(entry[1])]
+        heapq.heapify(self._heap)
+        self._sweep_at = max(SWEEP, 2 * len(self._heap))
 
     async def _run(self) -> None:
         try:
