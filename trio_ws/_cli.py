@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import signal
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -38,9 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except* KeyboardInterrupt:
         pass  # the second one: the first is waited for in order
     except* BrokenPipeError:
-        # Nobody reads on, as in `... | head -1`. Python would complain again when it flushes the same pipe at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 141  # what a shell says of a process that SIGPIPE has ended
+        status = 141  # Nobody reads on, as in `... | head -1`: what a shell says of a process that SIGPIPE has ended
     return status
 
 

@@ -424,6 +424,20 @@ async def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
     assert (client.out, client.err) == (b"", b"")
 
 
+async def test_the_answer_to_the_close_frame_is_waited_for(patient_clock: trio.testing.MockClock) -> None:
+    async def script(peer: RawPeer) -> None:
+        await peer.handshake()
+        signal.raise_signal(signal.SIGINT)
+        await peer.expect_close(1000)
+        await trio.sleep(3)
+        await peer.send_close(1000)
+
+    async with scripted_port(script) as port:
+        began = patient_clock.current_time()
+        assert await connect(f"ws://127.0.0.1:{port}/", "--wait", "inf") == 130
+        assert patient_clock.current_time() - began == pytest.approx(3)
+
+
 async def test_a_signal_while_connecting() -> None:
     connecting = trio.Event()
 
