@@ -157,7 +157,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
 
         Closing it, or a clone, ends that object alone; the connection goes on.
         """
-        return MessageChannel(self._link.inbox)
+        return MessageChannel(self._link)
 
     def __str__(self) -> str:
         return f"{'client' if self.is_client else 'server'}-{self._id}"
@@ -193,7 +193,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         """
         _check_message(message)
         link = self._link
-        await link.outbox.wait_room()
+        await link.outbox.wait_room(link)
         link.transport.write(*link.protocol.send_message(message))
 
     async def get_message(self) -> str | bytes:
@@ -204,7 +204,8 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
 
         Cancellation: no message is lost.
         """
-        return await self._link.inbox.get()
+        link = self._link
+        return await link.inbox.get(link)
 
     async def send(self, value: str | Buffer) -> None:
         """Send one message; `trio.abc.SendChannel`'s name for `send_message`.
@@ -218,7 +219,8 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
 
         Cancellation: no message is lost.
         """
-        return await self._link.inbox.get()
+        link = self._link
+        return await link.inbox.get(link)
 
     async def send_stream(self, pieces: Iterable[str | Buffer] | AsyncIterable[str | Buffer]) -> None:
         """Send one message in pieces, a fragment each, as they come; all of them text, or all binary.
@@ -233,15 +235,15 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         when `pieces` raises, because half a message cannot be taken back.
         """
         link = self._link
-        await link.outbox.wait_room()
+        await link.outbox.wait_room(link)
         link.outbox.in_pieces = True
         last: str | Buffer | None = None
         try:
             async for piece in _each(pieces):
-                await link.outbox.wait_room(urgent=True)
+                await link.outbox.wait_room(link, urgent=True)
                 link.transport.write(*link.protocol.send_fragment(piece, False))
                 last = piece
-            await link.outbox.wait_room(urgent=True)
+            await link.outbox.wait_room(link, urgent=True)
             link.transport.write(*link.protocol.send_fragment("" if isinstance(last, str) else b"", True))
             last = None
         finally:
@@ -272,14 +274,14 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         """
         link = self._link
         data = link.pings.token() if payload is None else _control_payload(payload)
-        await link.outbox.wait_room(urgent=True)
+        await link.outbox.wait_room(link, urgent=True)
         if data in link.pings:
             raise ValueError(f"a ping with the payload {data!r} is waiting for its pong already")
         waiter = link.ping(data)
         try:
             await waiter.event.wait()
         finally:
-            link.pings.forget(data)
+            link.pings.forget(data, waiter)
         if waiter.rtt is None:
             raise link.closed_error()
         return waiter.rtt
@@ -298,7 +300,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         """
         link = self._link
         data = b"" if payload is None else _control_payload(payload)
-        await link.outbox.wait_room(urgent=True)
+        await link.outbox.wait_room(link, urgent=True)
         link.transport.write(*link.protocol.send_pong(data))
 
     # The end

@@ -67,7 +67,9 @@ class QueueStatistics:
 
 
 class Owner(Protocol):
-    """Who fills the queue, and is told what happens at its other end."""
+    """Who fills the queue, and is told what happens at its other end. The queue does not keep it: no cycle arises."""
+
+    inbox: Inbox
 
     def taken(self) -> None:
         """Learn that a message was taken."""
@@ -86,14 +88,12 @@ class Inbox:
     Args:
         max_messages: messages it should hold.
         max_bytes: memory in bytes that those should take.
-        owner: who fills it.
     """
 
-    __slots__ = ("_in", "_out", "_owner", "bytes", "max_bytes", "max_messages", "messages", "turn")
+    __slots__ = ("_in", "_out", "bytes", "max_bytes", "max_messages", "messages", "turn")
 
-    def __init__(self, max_messages: float, max_bytes: float, owner: Owner) -> None:
+    def __init__(self, max_messages: float, max_bytes: float) -> None:
         self._in, self._out = trio.open_memory_channel[Message](math.inf)
-        self._owner = owner
         self.messages = 0
         self.bytes = 0
         self.max_messages = max(max_messages, 1)
@@ -139,7 +139,7 @@ class Inbox:
                 self.messages -= 1
                 self.bytes -= getsizeof(message)
 
-    async def get(self) -> Message:
+    async def get(self, owner: Owner) -> Message:
         """Take the next message, waiting for it if need be.
 
         Raises:
@@ -149,14 +149,14 @@ class Inbox:
         """
         await self.turn.checkpoint()
         try:
-            return self._take()
+            return self._take(owner)
         except trio.WouldBlock:
-            self._owner.wanted()
+            owner.wanted()
         with suppress(trio.EndOfChannel):
-            return self._count(await self._out.receive())
-        raise self._owner.closed_error()
+            return self._count(await self._out.receive(), owner)
+        raise owner.closed_error()
 
-    def get_nowait(self) -> Message:
+    def get_nowait(self, owner: Owner) -> Message:
         """Take the next message if there is one.
 
         Raises:
@@ -164,19 +164,19 @@ class Inbox:
             ConnectionClosed: the queue is closed and empty.
         """
         with suppress(trio.WouldBlock):
-            return self._take()
-        self._owner.wanted()
-        return self._take()
+            return self._take(owner)
+        owner.wanted()
+        return self._take(owner)
 
-    def _take(self) -> Message:
+    def _take(self, owner: Owner) -> Message:
         with suppress(trio.EndOfChannel):
-            return self._count(self._out.receive_nowait())
-        raise self._owner.closed_error()
+            return self._count(self._out.receive_nowait(), owner)
+        raise owner.closed_error()
 
-    def _count(self, message: Message) -> Message:
+    def _count(self, message: Message, owner: Owner) -> Message:
         self.messages -= 1
         self.bytes -= getsizeof(message)
-        self._owner.taken()
+        owner.taken()
         return message
 
 
@@ -187,10 +187,10 @@ class MessageChannel(trio.abc.ReceiveChannel["str | bytes"]):
     a channel closes that object and nothing else.
     """
 
-    __slots__ = ("_closed", "_inbox")
+    __slots__ = ("_closed", "_owner")
 
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
         self._closed = False
 
     async def receive(self) -> Message:
@@ -203,7 +203,7 @@ class MessageChannel(trio.abc.ReceiveChannel["str | bytes"]):
         Cancellation: no message is lost.
         """
         self._require_open()
-        return await self._inbox.get()
+        return await self._owner.inbox.get(self._owner)
 
     def receive_nowait(self) -> Message:
         """Receive the next message if there is one.
@@ -214,7 +214,7 @@ class MessageChannel(trio.abc.ReceiveChannel["str | bytes"]):
             trio.ClosedResourceError: this channel was closed.
         """
         self._require_open()
-        return self._inbox.get_nowait()
+        return self._owner.inbox.get_nowait(self._owner)
 
     def clone(self) -> MessageChannel:
         """Return another channel on the same queue.
@@ -223,11 +223,11 @@ class MessageChannel(trio.abc.ReceiveChannel["str | bytes"]):
             trio.ClosedResourceError: this channel was closed.
         """
         self._require_open()
-        return MessageChannel(self._inbox)
+        return MessageChannel(self._owner)
 
     def statistics(self) -> QueueStatistics:
         """Return how full the queue is."""
-        inbox = self._inbox
+        inbox = self._owner.inbox
         return QueueStatistics(inbox.messages, inbox.bytes, inbox.max_messages, inbox.max_bytes)
 
     async def aclose(self) -> None:

@@ -96,9 +96,9 @@ class Link:
     ) -> None:
         self.protocol = protocol
         self.transport = transport
-        self.inbox = Inbox(config.message_queue_size, config.message_queue_bytes, self)
+        self.inbox = Inbox(config.message_queue_size, config.message_queue_bytes)
         self.over = trio.Event()
-        self.outbox = Outbox(protocol, transport, self, self.inbox.turn)
+        self.outbox = Outbox(protocol, transport, self.inbox.turn)
         self.pieces: Pieces | None = None  # where a message goes that is being received in pieces
         self.pings = Pings(config, token)
         self.timed_out = False  # whether the peer left our close frame unanswered
@@ -152,10 +152,10 @@ class Link:
         self._cause = self._cause or exc
         self._end()
         self.over.set()
-        if self._on_gone is None:
-            self._alarm.stop()
-        else:
-            self._alarm.set(trio.current_time() + self._config.disconnect_timeout)
+        self._alarm.stop()
+        if self._on_gone is not None:
+            # an alarm of its own, which keeps nothing of the connection
+            Alarm(self._on_gone).set(trio.current_time() + self._config.disconnect_timeout)
 
     # Events of the protocol
 
@@ -197,7 +197,7 @@ class Link:
 
     def _fragment(self, fragment: Fragment) -> None:
         self._unanswered = True
-        if self.pieces is not None:
+        if self.pieces is not None and self.protocol.may_send:
             self.pieces.put(fragment)
             if fragment.final:
                 self.pieces = None
@@ -251,8 +251,6 @@ class Link:
     def start_pieces(self, pieces: Pieces) -> None:
         """Put the next message into `pieces`, as it comes."""
         self.pieces = pieces
-        if self.protocol.phase is not Phase.OPEN:
-            pieces.end()
         for event in self.protocol.next_in_pieces():
             if isinstance(event, Fragment):
                 self._fragment(event)
@@ -356,9 +354,6 @@ class Link:
             self._watch()
         elif phase is Phase.ANSWERING:
             self._answer_end()
-        elif phase is Phase.ENDED:
-            if self._on_gone is not None:
-                self._on_gone()
         elif trio.current_time() >= self._deadline:
             self.timed_out = phase is Phase.CLOSE_SENT
             self.abort(

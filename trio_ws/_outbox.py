@@ -24,26 +24,25 @@ class Outbox:
     Args:
         protocol: says whether anything may be sent.
         transport: says how much waits in it.
-        owner: says what to raise when nothing may be sent any more.
         turn: the share of the processor that sending and receiving have together.
     """
 
-    __slots__ = ("_owner", "_pong", "_protocol", "_queue", "_room", "_transport", "_turn", "in_pieces")
+    __slots__ = ("_pong", "_protocol", "_queue", "_room", "_transport", "_turn", "in_pieces")
 
-    def __init__(self, protocol: Protocol, transport: Transport, owner: Owner, turn: Turn) -> None:
+    def __init__(self, protocol: Protocol, transport: Transport, turn: Turn) -> None:
         self.in_pieces = False  # whether a message is being sent in fragments
         self._protocol = protocol
         self._transport = transport
-        self._owner = owner
         self._turn = turn
         self._room = trio.lowlevel.ParkingLot()
         self._queue = trio.StrictFIFOLock()  # its owner waits for room, the others for their turn to do so
         self._pong: bytes | None = None  # payload of the latest ping, while there is no room for its answer
 
-    async def wait_room(self, *, urgent: bool = False) -> None:
+    async def wait_room(self, owner: Owner, *, urgent: bool = False) -> None:
         """Wait until a frame may be written. What the caller then writes at once cannot be lost.
 
         Args:
+            owner: says what to raise when nothing may be sent any more.
             urgent: whether the frame passes those that wait: a control frame, or a piece of the message that the
                 others wait for. All others are served in the order in which they came.
 
@@ -59,7 +58,7 @@ class Outbox:
             async with self._queue:
                 await self._park(urgent)
         if not self._protocol.may_send:
-            raise self._owner.closed_error()
+            raise owner.closed_error()
 
     async def _park(self, urgent: bool) -> None:
         while self._must_wait(urgent):

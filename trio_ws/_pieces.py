@@ -129,7 +129,7 @@ class MessageStream:
         if source.pieces is not None or source.inbox.waiting:
             raise trio.BusyResourceError("another task waits for the next message")
         try:
-            self._whole = source.inbox.get_nowait()
+            self._whole = source.inbox.get_nowait(source)
         except trio.WouldBlock:
             self._pieces = Pieces(source.inbox)
             source.start_pieces(self._pieces)

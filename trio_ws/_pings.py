@@ -77,10 +77,11 @@ class Pings:
             when = self._liveness.pinged(now, transport.accepted, transport.buffered)
         return when
 
-    def forget(self, payload: bytes) -> None:
-        """Wait no more for the pong to a ping."""
-        self._waiters.pop(payload, None)
-        self._ledger.forget(payload)
+    def forget(self, payload: bytes, waiter: PingWaiter) -> None:
+        """Wait no more for the pong to a ping; another ping with its payload may be on its way by now."""
+        if self._waiters.get(payload) is waiter:
+            del self._waiters[payload]
+            self._ledger.forget(payload)
 
     def answered(self, payload: bytes) -> None:
         """Wake those whose ping a pong settles."""
