@@ -209,6 +209,19 @@ async def test_unix_folder_that_is_gone(tmp_path: Path) -> None:
         await open_unix_listener(folder / "socket")
 
 
+async def test_unix_file_that_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing refuses that to a superuser, so the refusal is a stand-in."""
+
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    listener = await open_unix_listener(tmp_path / "socket")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        await listener.aclose()
+    assert listener.socket.fileno() == -1
+
+
 async def test_unix_file_left_behind_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as gone:

@@ -432,6 +432,22 @@ async def test_a_receivers_own_oserror_is_not_taken_for_the_sockets(caplog: pyte
         assert len(caplog.records) == 1
 
 
+async def test_whoever_still_waits_on_the_stream_is_told_that_it_is_taken() -> None:
+    ours, peer = plain_pair()
+    async with trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await ours.receive_some()
+
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        transport = started(ours, Recorder(), nursery)
+        await trio.testing.wait_all_tasks_blocked()
+        transport.abort()
+    peer.close()
+
+
 async def test_data_is_valid_during_the_call_only() -> None:
     kept: list[memoryview] = []
 

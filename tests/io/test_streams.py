@@ -54,8 +54,11 @@ class Scripted(trio.abc.HalfCloseableStream):
 
     async def aclose(self) -> None:
         self.closed += 1
-        await self.inner.aclose()
-        await self._do("aclose")
+        try:
+            await self.inner.aclose()
+        finally:  # also when it is cancelled, as `trio.aclose_forcefully` does
+            if "aclose" in self.instead:
+                self.instead["aclose"]()
 
 
 class BreakageError(Exception):
@@ -129,7 +132,11 @@ async def test_a_failed_write_lets_the_reader_hand_over_what_came_before(paused:
 
 
 async def test_a_failed_write_waits_for_no_reader() -> None:
-    stream = Scripted()
+    class Deaf(Scripted):
+        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+            return await trio.sleep_forever()
+
+    stream = Deaf()
     stream.instead["send_all"] = breaks
     async with started(stream) as (transport, recorder):
         transport.write(b"fails")
@@ -147,6 +154,40 @@ async def test_a_failed_write_after_close_reads_nothing_more() -> None:
         await recorder.until_seen("lost")
     assert recorder.events == ["lost"]
     assert isinstance(recorder.reasons[0], BreakageError)
+
+
+@pytest.mark.parametrize("method", ["close", "abort"])
+async def test_what_a_read_still_brings_after_the_end_is_not_heard(method: str) -> None:
+    class Late(Scripted):
+        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+            data: bytes | bytearray = b""
+            with trio.CancelScope(shield=True):
+                data = await super().receive_some(max_bytes)
+            return data
+
+    stream = Late()
+    async with started(stream) as (transport, recorder):
+        await trio.testing.wait_all_tasks_blocked()
+        stream.inner.receive_stream.put_data(b"too late")
+        getattr(transport, method)()
+        await recorder.until_seen("lost")
+    assert recorder.events == ["lost"]
+
+
+async def test_what_a_stream_makes_of_its_cancellation_is_no_reason() -> None:
+    class Indirect(Scripted):
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled as exc:
+                raise BreakageError from exc
+
+    async with started(Indirect()) as (transport, recorder):
+        transport.write(b"x")
+        await trio.testing.wait_all_tasks_blocked()
+        transport.abort()
+        await recorder.until_seen("lost")
+    assert recorder.reasons == [None]
 
 
 async def test_abort_ends_a_stream_that_blocks_while_closing() -> None:
@@ -219,6 +260,8 @@ async def test_a_cancelled_nursery_leaves_the_end_to_the_owner(kind: str) -> Non
             async def last_word() -> None:
                 await trio.testing.wait_all_tasks_blocked()
                 assert recorder.events == []
+                await peer.send_all(b"still heard")
+                await recorder.until_received(11)
                 transport.write(b"we are going")
                 transport.close()
                 got.append(await receive_exactly(peer, 12))

@@ -358,6 +358,20 @@ async def _send_regardless(stream: trio.abc.SendStream, data: bytes) -> None:
         await stream.send_all(data)
 
 
+@bounded_kind
+async def test_nothing_is_heard_while_close_still_flushes(kind: str) -> None:
+    async with wired(kind) as w:
+        w.transport.write(bytes(MUCH))
+        w.transport.close()
+        if kind != "lockstep":  # which takes a write only when it is read
+            await w.peer.send_all(b"too late")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        w.transport.resume_reading()
+        await receive_exactly(w.peer, MUCH // 2)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert w.recorder.events == []
+
+
 METHODS = ["end", "close", "abort", "pause_reading", "resume_reading", "write"]
 
 

@@ -297,7 +297,6 @@ class SocketTransport(Transport):
             self._hand_over(size)
         else:
             self._eof = True
-            self._watch(self._want & ~READ)  # else the kernel would report the end for ever
             self._receiver.eof_received()
 
     def _hand_over(self, size: int) -> None:

@@ -202,8 +202,7 @@ class StreamTransport(Transport):
         if _NEW < self._phase < _FAILED:
             self._phase = _ABORTED
             self._error = exc
-            self._reader_scope.cancel()
-            self._writer_scope.cancel()
+            self._writer_scope.cancel()  # and the writer cancels the reader
 
     def _call(self, method: Callable[[*_Args], None], *args: *_Args) -> None:
         """Call the receiver; if it fails, which it promised not to, that ends this connection."""
