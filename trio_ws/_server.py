@@ -166,6 +166,7 @@ class WebSocketServer:
         """
         encode_close(code, reason)
         self._accepting.cancel()
+        self._drained_at = min(self._drained_at, trio.current_time() + drain)
         for talk in self._talks:
             if talk.connection is None:
                 talk.scope.cancel()
@@ -178,7 +179,7 @@ class WebSocketServer:
         finally:
             self._drained_at = -math.inf
             for talk in self._talks:
-                talk.scope.cancel()
+                talk.cut()
         await self._until_idle()
 
     async def _until_idle(self) -> None:
@@ -200,62 +201,71 @@ class WebSocketServer:
             talk.scope.cancel()  # accepted just before the server was closed
         try:
             with talk.scope:
-                with suppress(HandshakeError):  # the client was told already
-                    talk.request = await receive_request(nursery, stream, self._config, talk.scope.cancel)
+                talk.request = await self._receive(stream, nursery, talk.scope.cancel)
                 if talk.request is not None:
                     await self._handle(talk, talk.request)
-        except Exception as exc:
-            talk.report(exc)
-            if self._config.handler_errors == "raise":
-                raise
         finally:
             self._talks.discard(talk)
             self._ended.unpark_all()
             if talk.connection is not None:
                 talk.connection.terminate()
 
+    async def _receive(
+        self, stream: trio.abc.Stream, nursery: trio.Nursery, on_gone: Callable[[], None]
+    ) -> WebSocketRequest | None:
+        """Return the client's request; None if there was none."""
+        try:
+            return await receive_request(nursery, stream, self._config, on_gone)
+        except HandshakeError:  # the client was told already
+            return None
+        except Exception as exc:
+            log_failure("processing a request failed", exc)
+            if self._config.handler_errors == "raise":
+                raise
+            return None
+
     async def _handle(self, talk: _Talk, request: WebSocketRequest) -> None:
         """Run the handler and end the connection as befits how the handler ended."""
         try:
             await self._handler(request)
-        except Exception as exc:
-            expected = _has_gone(request) and _is_goodbye(exc)
-            if not expected:
-                talk.report(exc)
-            await _end(request, 1011, 500)
-            if not expected:
-                raise
-        except BaseException:
-            # cancelled, perhaps among other exceptions; unless it was because the client is gone, the server is ending
-            if not _has_gone(request):
+        except BaseException as exc:
+            failure, interruption = _failure(exc, request), _interruption(exc)
+            if failure is not None:
+                log_failure("a connection's handler failed", failure)
+            if interruption is None:
+                await _end(request, 1011, 500)
+            elif not _has_gone(request):
                 self._drained_at = min(self._drained_at, trio.current_time() + self._config.drain)
-                with trio.CancelScope(shield=True, deadline=self._drained_at):
+                with trio.CancelScope(shield=True, deadline=self._drained_at) as talk.farewell:
                     await _end(request, 1001, 503)
-            raise
+            if failure is not None and self._config.handler_errors == "raise":
+                raise
+            if interruption is not None:
+                raise interruption from None
         else:
             await _end(request, 1000, 500)
 
 
 class _Talk:
-    """One connection's task: its scope, its request once there is one, and what it has failed with."""
+    """One connection's task: its scope, the one in which it says goodbye when cancelled, and its request if there is one."""
 
-    __slots__ = ("failure", "request", "scope")
+    __slots__ = ("farewell", "request", "scope")
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
+        self.farewell: trio.CancelScope | None = None
         self.request: WebSocketRequest | None = None
-        self.failure: Exception | None = None
 
     @property
     def connection(self) -> WebSocketConnection | None:
         """The connection once the request was accepted."""
         return None if self.request is None else self.request.connection
 
-    def report(self, exc: Exception) -> None:
-        """Log a failure, once."""
-        if exc is not self.failure:
-            self.failure = exc
-            log_failure("a connection's handler failed", exc)
+    def cut(self) -> None:
+        """Cancel the task, and leave it no time for a goodbye."""
+        self.scope.cancel()
+        if self.farewell is not None:
+            self.farewell.cancel()
 
 
 async def _end(request: WebSocketRequest, code: int, status: int) -> None:
@@ -272,6 +282,23 @@ def _has_gone(request: WebSocketRequest) -> bool:
     if request.connection is None:
         return request.answer is Answer.BEGUN
     return request.connection.closed is not None
+
+
+def _failure(exc: BaseException, request: WebSocketRequest) -> Exception | None:
+    """Return what a handler failed with: neither its cancellation, nor what told it of the end of its connection."""
+    failure: BaseException | None = exc
+    if isinstance(exc, BaseExceptionGroup):
+        failure = cast("BaseExceptionGroup[BaseException]", exc).subgroup(Exception)
+    if not isinstance(failure, Exception) or (_has_gone(request) and _is_goodbye(failure)):
+        return None
+    return failure
+
+
+def _interruption(exc: BaseException) -> BaseException | None:
+    """Return what of an exception is meant for somebody outside: a cancellation, a `KeyboardInterrupt`."""
+    if isinstance(exc, BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", exc).split(Exception)[1]
+    return None if isinstance(exc, Exception) else exc
 
 
 def _is_goodbye(exc: Exception) -> bool:

@@ -36,10 +36,10 @@ async def echo(request: WebSocketRequest) -> None:
 
 @asynccontextmanager
 async def serving(
-    handler: Handler, **options: Unpack[ServerOptions]
+    handler: Handler, patience: float = PATIENCE, **options: Unpack[ServerOptions]
 ) -> AsyncGenerator[WebSocketServer, None]:
     """A server on a port of the loopback; it is closed in the end, and must be able to."""
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(patience):
         async with trio.open_nursery() as nursery:
 
             async def run(task_status: trio.TaskStatus[WebSocketServer]) -> None:
