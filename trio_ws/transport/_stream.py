@@ -216,4 +216,6 @@ class StreamTransport(Transport):
         self._phase = _LOST
         self._queue.clear()
         self._buffered = 0
-        self._call(self._receiver.connection_lost, self._error)
+        error, self._error = self._error, None  # its traceback leads back here
+        self._call(self._receiver.connection_lost, error)
+        del self._receiver  # nothing is told any more; else both would keep each other, until the collector comes by
