@@ -124,10 +124,16 @@ async def server_and_peer(
         ws.terminate()
 
 
-async def closed_error(ws: WebSocketConnection) -> ConnectionClosed:
-    """Receive until the connection is over, and return what says so."""
+async def receive_all(ws: WebSocketConnection) -> tuple[list[str | bytes], ConnectionClosed]:
+    """Receive until the connection is over, and return the messages and what says so."""
+    received: list[str | bytes] = []
     try:
         while True:
-            await ws.get_message()
+            received.append(await ws.get_message())
     except ConnectionClosed as exc:
-        return exc
+        return received, exc
+
+
+async def closed_error(ws: WebSocketConnection) -> ConnectionClosed:
+    """Receive until the connection is over, and return what says so."""
+    return (await receive_all(ws))[1]
