@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .protocol import Protocol
     from .transport import Transport
 
+#: Seconds between two looks at a peer for which bytes wait in the transport.
+GLANCE = 1.0
+
 
 class PingWaiter:
     """A task that waits for a pong: `event` is set when it has come, with `rtt`, or when it never will."""
@@ -75,7 +78,8 @@ class Pings:
             self._ledger.sent(self._keepalive, now)
             transport.write(*protocol.send_ping(self._keepalive))
             when = self._liveness.pinged(now, transport.accepted, transport.buffered)
-        return when
+        # progress is dated when it is seen: while bytes wait, looking often keeps the verdict from coming late
+        return min(when, now + GLANCE) if transport.buffered else when
 
     def forget(self, payload: bytes, waiter: PingWaiter) -> None:
         """Wait no more for the pong to a ping; another ping with its payload may be on its way by now."""
