@@ -1,0 +1,370 @@
+/* A WebSocket load generator, to measure echo servers on the loopback interface: one thread, one epoll set.
+ *
+ *   load echo  PORT CONNECTIONS SIZE DEPTH SECONDS [tls] [lengths]
+ *   load churn PORT CONNECTIONS SECONDS [lengths]
+ *   load hold  PORT CONNECTIONS [tls] [lengths]
+ *
+ * echo:  each connection sends a burst of DEPTH masked binary messages of SIZE bytes, and the next burst when the last
+ *        echo of it has come. Counts messages; latency is a burst's, from its sending to its last echo.
+ * churn: keeps CONNECTIONS busy with short lives: TCP, opening handshake, one message of 64 bytes echoed, closing
+ *        handshake, end of TCP. Counts whole lives; latency is that of the opening handshake.
+ * hold:  opens CONNECTIONS, has one message of 64 bytes echoed on each, says so, and keeps them until its standard
+ *        input ends, so that the server's memory can be read.
+ *
+ * A fifth of SECONDS is for warming up. Both this and the rest take longer where a server is slow: a server answers many
+ * connections in turn, and a count of less than a few turns says nothing.
+ *
+ * Prints one line of JSON. Every byte that comes back is compared with what was sent; with "lengths", for a server that
+ * reads no payload, only opcodes and lengths are. Anything unexpected ends the run with a message and status 1. Pings
+ * are not answered: servers have to be measured for less time than they wait for a pong.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "wire.h"
+
+enum { CONTINUATION = 0, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
+enum { FIN = 0x80, MASKED = 0x80, HEADER = 10, MASK = 4 };
+enum { TOGETHER = 32, EVENTS = 256, RESPONSE = 4096, PATIENCE = 60, TURNS = 4 };
+
+/* RFC 6455 1.3 has the same key and its answer as the example. */
+static const char KEY[] = "dGhlIHNhbXBsZSBub25jZQ==", ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+typedef struct {
+  Wire wire;
+  size_t sent;      /* bytes of the burst */
+  int answered;     /* messages of the burst */
+  uint64_t at;      /* bytes of the message that is coming in */
+  uint64_t left;    /* bytes of the frame that is coming in */
+  int data, final;  /* what that frame is */
+  int inside;       /* whether a fragmented message is open */
+  int closed;       /* whether the server's close frame has come */
+  unsigned char header[HEADER];
+  int header_size;
+  double since; /* when the burst, or the opening, began */
+  char response[RESPONSE];
+  size_t response_size;
+} Connection;
+
+static struct {
+  int port, count, depth, tls, lengths;
+  size_t size;
+  double seconds;
+} task;
+
+static char request[256];
+static unsigned char *burst, *pattern; /* message i of a burst is pattern[i .. i + size) */
+static size_t burst_size;
+static unsigned char input[1 << 18];
+
+static double *latencies;
+static size_t latency_count, latency_room;
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* --- Figures ----------------------------------------------------------------------------------------------------- */
+
+static void note_latency(double latency) {
+  if (latency_count == latency_room) {
+    latency_room = latency_room ? 2 * latency_room : 1 << 16;
+    latencies = realloc(latencies, latency_room * sizeof *latencies);
+    if (!latencies) fail("out of memory for latencies");
+  }
+  latencies[latency_count++] = latency;
+}
+
+static int compare(const void *left, const void *right) {
+  double a = *(const double *)left, b = *(const double *)right;
+  return (a > b) - (a < b);
+}
+
+/* The nearest rank: the smallest latency that this share of all does not exceed. */
+static double percentile_us(double share) {
+  size_t rank = (size_t)ceil(share * (double)latency_count);
+  return latencies[rank ? rank - 1 : 0] * 1e6;
+}
+
+static void report(const char *what, double rate) {
+  qsort(latencies, latency_count, sizeof *latencies, compare);
+  printf("{\"%s\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f}\n", what, rate, percentile_us(.5),
+         percentile_us(.99), percentile_us(.999));
+}
+
+/* --- The opening handshake --------------------------------------------------------------------------------------- */
+
+/* Read on; return whether the whole response is there, and fail unless it is the right one. */
+static int read_response(Connection *c) {
+  int ended = 0;
+  size_t got = wire_receive(&c->wire, (unsigned char *)c->response + c->response_size,
+                            RESPONSE - 1 - c->response_size, &ended);
+  c->response_size += got;
+  c->response[c->response_size] = 0;
+  char *end = strstr(c->response, "\r\n\r\n");
+  if (!end) {
+    if (ended || c->response_size == RESPONSE - 1) fail("no response to the handshake: %.200s", c->response);
+    return 0;
+  }
+  if (strncmp(c->response, "HTTP/1.1 101", 12) || !strstr(c->response, ACCEPT))
+    fail("the handshake was refused: %.200s", c->response);
+  if (end + 4 != c->response + c->response_size) fail("the server sent something before it was asked");
+  return 1;
+}
+
+static void say(Connection *c, const unsigned char *data, size_t size) {
+  if (wire_send(&c->wire, data, size) != size) fail("%zu bytes did not fit into the socket", size);
+}
+
+static void start_opening(Connection *c) {
+  memset(c, 0, sizeof *c);
+  c->since = now();
+  c->wire = wire_open(task.port, task.tls);
+  say(c, (unsigned char *)request, strlen(request));
+}
+
+/* Open all connections, a few at a time: more would overflow a server's queue, and a lost SYN costs a second. */
+static Connection *open_all(int epoll) {
+  Connection *all = calloc((size_t)task.count, sizeof *all);
+  if (!all) fail("out of memory for connections");
+  for (int first = 0; first < task.count; first += TOGETHER) {
+    int end = first + TOGETHER < task.count ? first + TOGETHER : task.count;
+    for (int i = first; i < end; i++) start_opening(&all[i]);
+    for (int i = first; i < end; i++)
+      while (!read_response(&all[i])) continue;
+  }
+  for (int i = 0; i < task.count; i++) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = &all[i]};
+    wire_unblock(&all[i].wire);
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, all[i].wire.fd, &event)) fail("epoll_ctl: %s", strerror(errno));
+  }
+  return all;
+}
+
+/* --- Messages ---------------------------------------------------------------------------------------------------- */
+
+static void make_burst(void) {
+  int wide = task.size < 126 ? 0 : task.size < 65536 ? 2 : 8;
+  size_t frame = 2 + (size_t)wide + MASK + task.size;
+  burst_size = frame * (size_t)task.depth;
+  unsigned char *p = burst = malloc(burst_size);
+  pattern = malloc(task.size + (size_t)task.depth);
+  if (!burst || !pattern) fail("out of memory for messages");
+  srand(1);
+  for (size_t i = 0; i < task.size + (size_t)task.depth; i++) pattern[i] = (unsigned char)rand();
+  for (int i = 0; i < task.depth; i++) {
+    unsigned char mask[MASK];
+    *p++ = FIN | BINARY;
+    *p++ = (unsigned char)(MASKED | (wide == 0 ? task.size : wide == 2 ? 126 : 127));
+    for (int k = wide - 1; k >= 0; k--) *p++ = (unsigned char)((uint64_t)task.size >> (8 * k));
+    for (int k = 0; k < MASK; k++) *p++ = mask[k] = (unsigned char)rand();
+    for (size_t k = 0; k < task.size; k++) *p++ = pattern[(size_t)i + k] ^ mask[k % MASK];
+  }
+}
+
+/* Take one more byte of a header; when it is complete, check it and know the frame. */
+static void take_header(Connection *c, unsigned char byte) {
+  c->header[c->header_size++] = byte;
+  if (c->header_size < 2) return;
+  int length = c->header[1] & 0x7f, wide = length == 126 ? 2 : length == 127 ? 8 : 0;
+  if (c->header_size < 2 + wide) return;
+  uint64_t size = wide ? 0 : (uint64_t)length;
+  for (int k = 0; k < wide; k++) size = size << 8 | c->header[2 + k];
+  int opcode = c->header[0] & 0x0f;
+  if (c->header[0] & 0x70 || c->header[1] & MASKED) fail("a frame with reserved bits, or masked");
+  if (opcode == CLOSE) c->closed = 1;
+  c->data = opcode == BINARY || opcode == CONTINUATION;
+  if (c->data && (opcode == CONTINUATION) != c->inside) fail("a frame with opcode %d came out of order", opcode);
+  if (!c->data && opcode != CLOSE && opcode != PING && opcode != PONG) fail("opcode %d came back", opcode);
+  if (c->data && size > task.size - c->at) fail("more than %zu bytes came back", task.size);
+  c->final = c->header[0] & FIN;
+  if (c->data) c->inside = !c->final;
+  c->left = size;
+  c->header_size = 0;
+}
+
+static void end_frame(Connection *c) {
+  if (!c->data || !c->final) return;
+  if (c->at != task.size) fail("%llu bytes came back of %zu", (unsigned long long)c->at, task.size);
+  if (c->answered == task.depth) fail("more messages came back than were sent");
+  c->at = 0;
+  c->answered++;
+}
+
+static void take(Connection *c, const unsigned char *p, size_t size) {
+  for (const unsigned char *end = p + size; p < end;) {
+    if (!c->left) {
+      take_header(c, *p++);
+      if (c->header_size || c->left) continue;
+    } else {
+      size_t part = (size_t)(end - p) < c->left ? (size_t)(end - p) : (size_t)c->left;
+      if (c->data) {
+        if (!task.lengths && memcmp(pattern + c->answered + c->at, p, part)) fail("other bytes came back than were sent");
+        c->at += part;
+      }
+      p += part;
+      c->left -= part;
+    }
+    if (!c->left) end_frame(c);
+  }
+}
+
+/* Move what can be moved on a connection; return the number of messages that came back. */
+static long serve(Connection *c, int again) {
+  long done = 0;
+  for (;;) {
+    int before = c->answered;
+    for (size_t n; c->sent < burst_size; c->sent += n)
+      if (!(n = wire_send(&c->wire, burst + c->sent, burst_size - c->sent))) break;
+    int ended = 0;
+    for (size_t n; (n = wire_receive(&c->wire, input, sizeof input, &ended));) take(c, input, n);
+    if (ended || c->closed) fail("the server closed the connection");
+    done += c->answered - before;
+    if (c->answered < task.depth) return done;
+    if (c->sent < burst_size) fail("the answer was there before the question");
+    double t = now();
+    note_latency(t - c->since);
+    if (!again) return done;
+    c->since = t;
+    c->sent = 0;
+    c->answered = 0;
+  }
+}
+
+/* Decides when to begin counting, and when there is enough. */
+typedef struct {
+  double start, since;
+  long total, turn; /* of messages, or of lives: what was counted, and one for each place where it can happen */
+} Window;
+
+static Window open_window(long turn) { return (Window){.start = now(), .turn = turn}; }
+
+static int is_over(Window *w) {
+  double t = now();
+  if (!w->since && t >= w->start + task.seconds / 5 && w->total >= w->turn) {
+    w->since = t;
+    w->total = 0;
+    latency_count = 0;
+  }
+  return w->since && t >= w->start + task.seconds && w->total >= TURNS * w->turn && latency_count;
+}
+
+static double rate(const Window *w) { return (double)w->total / (now() - w->since); }
+
+/* --- The three tasks --------------------------------------------------------------------------------------------- */
+
+static void echo(int epoll) {
+  Connection *all = open_all(epoll);
+  Window window = open_window((long)task.count * task.depth);
+  for (int i = 0; i < task.count; i++) all[i].since = window.start;
+  while (!is_over(&window)) {
+    struct epoll_event events[EVENTS];
+    int n = epoll_wait(epoll, events, EVENTS, 10);
+    for (int i = 0; i < n; i++) window.total += serve(events[i].data.ptr, 1);
+  }
+  report("messages_s", rate(&window));
+}
+
+static void hold(int epoll) {
+  alarm(PATIENCE); /* nobody waits for a server that does not answer */
+  Connection *all = open_all(epoll);
+  for (long answered = 0; answered < task.count;) {
+    struct epoll_event events[EVENTS];
+    int n = epoll_wait(epoll, events, EVENTS, -1);
+    for (int i = 0; i < n; i++) answered += serve(events[i].data.ptr, 0);
+  }
+  printf("{\"open\": %d}\n", task.count);
+  fflush(stdout);
+  alarm(0);
+  while (read(0, input, sizeof input) > 0) continue;
+  for (int i = 0; i < task.count; i++) wire_close(&all[i].wire);
+}
+
+static void start_life(Connection *c, int epoll) {
+  start_opening(c);
+  wire_unblock(&c->wire);
+  struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
+  if (epoll_ctl(epoll, EPOLL_CTL_ADD, c->wire.fd, &event)) fail("epoll_ctl: %s", strerror(errno));
+}
+
+/* Move a life on; return whether it is over. */
+static int live(Connection *c) {
+  static const unsigned char goodbye[] = {FIN | CLOSE, MASKED | 2, 0, 0, 0, 0, 1000 >> 8, 1000 & 0xff};
+  if (!c->sent) {
+    if (!read_response(c)) return 0;
+    note_latency(now() - c->since);
+    say(c, burst, burst_size);
+    c->sent = burst_size;
+    return 0;
+  }
+  int ended = 0, before = c->answered;
+  take(c, input, wire_receive(&c->wire, input, sizeof input, &ended));
+  if (c->answered > before) say(c, goodbye, sizeof goodbye);
+  /* RFC 6455 7.1.1: the server is the first to end the TCP connection. */
+  if (ended && !c->closed) fail("the server did not answer the close frame");
+  return ended;
+}
+
+static void churn(int epoll) {
+  Connection *all = calloc((size_t)task.count, sizeof *all);
+  if (!all) fail("out of memory for connections");
+  for (int i = 0; i < task.count; i++) start_life(&all[i], epoll);
+  Window window = open_window(task.count);
+  while (!is_over(&window)) {
+    struct epoll_event events[EVENTS];
+    int n = epoll_wait(epoll, events, EVENTS, 10);
+    for (int i = 0; i < n; i++) {
+      Connection *c = events[i].data.ptr;
+      if (!live(c)) continue;
+      wire_close(&c->wire);
+      window.total++;
+      start_life(c, epoll);
+    }
+  }
+  report("connections_s", rate(&window));
+}
+
+/* --- The command line ------------------------------------------------------------------------------------------- */
+
+static int has(int argc, char **argv, const char *word) {
+  for (int i = 1; i < argc; i++)
+    if (!strcmp(argv[i], word)) return 1;
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  const char *what = argc > 1 ? argv[1] : "";
+  int is_echo = !strcmp(what, "echo"), is_churn = !strcmp(what, "churn"), is_hold = !strcmp(what, "hold");
+  if (!strcmp(what, "tls?")) return !wire_has_tls();
+  if (argc < (is_echo ? 7 : is_churn ? 5 : is_hold ? 4 : argc + 1)) {
+    fprintf(stderr, "usage: load echo|churn|hold PORT ...; the head of load.c says more\n");
+    return 2;
+  }
+  task.port = atoi(argv[2]);
+  task.count = atoi(argv[3]);
+  task.size = is_echo ? strtoull(argv[4], NULL, 10) : 64;
+  task.depth = is_echo ? atoi(argv[5]) : 1;
+  task.seconds = is_echo ? atof(argv[6]) : is_churn ? atof(argv[4]) : 0;
+  task.tls = has(argc, argv, "tls");
+  task.lengths = has(argc, argv, "lengths");
+  snprintf(request, sizeof request,
+           "GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+           "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n",
+           task.port, KEY);
+  make_burst();
+  int epoll = epoll_create1(EPOLL_CLOEXEC);
+  if (epoll < 0) fail("epoll_create1: %s", strerror(errno));
+  if (is_echo) echo(epoll);
+  if (is_churn) churn(epoll);
+  if (is_hold) hold(epoll);
+  return 0;
+}
