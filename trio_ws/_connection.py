@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import AsyncIterable, Callable, Iterable
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import trio
@@ -12,7 +13,7 @@ import trio
 from ._endpoint import Endpoint, endpoints
 from ._inbox import MessageChannel
 from ._link import Link
-from ._pieces import MessageStream
+from ._pieces import MessageStream, each_of
 from .protocol import CloseReason, Headers, MaskPool, Phase, Protocol, Request, Response, Role, State
 from .transport import make_transport
 
@@ -234,12 +235,16 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         Cancellation: before the first piece nothing was sent; later the connection is closed with 1011, as is done
         when `pieces` raises, because half a message cannot be taken back.
         """
+        async with aclosing(each_of(pieces)) as each:
+            await self._send_each(each)
+
+    async def _send_each(self, pieces: AsyncIterable[str | Buffer]) -> None:
         link = self._link
         await link.outbox.wait_room(link)
         link.outbox.in_pieces = True
         last: str | Buffer | None = None
         try:
-            async for piece in _each(pieces):
+            async for piece in pieces:
                 await link.outbox.wait_room(link, urgent=True)
                 link.transport.write(*link.protocol.send_fragment(piece, False))
                 last = piece
@@ -389,12 +394,3 @@ def _control_payload(payload: bytes | str) -> bytes:
     if len(data) > 125:
         raise ValueError(f"the payload of a control frame has at most 125 bytes, this one has {len(data)}")
     return data
-
-
-async def _each(pieces: Iterable[str | Buffer] | AsyncIterable[str | Buffer]) -> AsyncIterable[str | Buffer]:
-    if isinstance(pieces, AsyncIterable):
-        async for piece in pieces:
-            yield piece
-    else:
-        for piece in pieces:
-            yield piece

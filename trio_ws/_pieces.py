@@ -1,8 +1,9 @@
-"""Receiving a message in pieces, in bounded memory; knows nothing of frames and transports."""
+"""Messages in pieces, received in bounded memory, or to be sent; knows nothing of frames and transports."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import suppress
 from sys import getsizeof
 from typing import TYPE_CHECKING, Protocol
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from types import TracebackType
+
+    from typing_extensions import Buffer
 
     from ._errors import ConnectionClosed
     from ._inbox import Inbox
@@ -164,3 +167,17 @@ class MessageStream:
         if self._source.pieces is self._pieces:
             raise self._source.closed_error()
         raise StopAsyncIteration
+
+
+async def each_of(pieces: Iterable[str | Buffer] | AsyncIterable[str | Buffer]) -> AsyncGenerator[str | Buffer]:
+    """Yield the pieces; a generator that is left early is closed, as nobody else has it to close."""
+    if not isinstance(pieces, AsyncIterable):
+        for piece in pieces:
+            yield piece
+        return
+    try:
+        async for piece in pieces:
+            yield piece
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
