@@ -127,6 +127,7 @@ def feed(decoder: Decoder, pieces: Iterable[Data], limit: int | None = None) -> 
         while True:
             assert limit is None or len(part) <= limit
             events += part
+            assert part or not decoder.more  # what was held back comes
             if not decoder.more:
                 break
             part = decoder.decode(b"") if limit is None else decoder.decode(b"", limit)

@@ -298,6 +298,18 @@ def test_fragments_cost_their_bytes_and_nothing_each(
     assert peak < 20_001 * len(payload) * 2.5 + 16 * KIB
 
 
+@pytest.mark.parametrize("opcode", [BINARY, TEXT])
+def test_no_frame_has_the_rest_of_its_buffer_copied(codec: Codec, peer: Peer, opcode: int) -> None:
+    # else the work for a buffer would grow with the square of the frames in it
+    decoder = codec.decoder(peer)
+    frame = peer.frame(CONTINUATION, b"x", fin=False)
+    data = peer.frame(opcode, b"x", fin=False) + frame * 10_000 + peer.frame(PING, b"x")
+    assert len(data) > 30_000
+    with memory() as measure:
+        assert len(decoder.decode(data)) == 1
+        assert measure()[1] < 26 * KIB  # the message so far, twice while it grows
+
+
 def test_an_incomplete_control_frame_is_all_that_is_held_of_it(codec: Codec, peer: Peer) -> None:
     decoder = codec.decoder(peer)
     frame = peer.frame(PING, b"x" * 125)

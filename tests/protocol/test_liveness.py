@@ -243,6 +243,12 @@ SCENARIOS: dict[str, tuple[Line, list[Step], float, list[tuple[float, str]]]] = 
         1000,
         [(20, "ping"), (46, "ping"), (66, "dead")],
     ),
+    "paused does not put off a stall": (
+        Line(timeout=5, blocked=True),
+        [at(5, "pause"), at(6, "send", 100)],
+        1000,
+        [(25, "dead")],
+    ),
     "paused does not hide a stall": (
         Line(blocked=True),
         [at(5, "pause"), at(6, "send", 100)],
@@ -350,6 +356,8 @@ def test_after_a_ping_the_next_poll_is_at_the_first_deadline() -> None:
     assert liveness.poll(0, 0, True, 0, 0) == (Verdict.NOTHING, 10)
     assert liveness.poll(35, 5, True, 0, 100) == (Verdict.PING, 35)
     assert liveness.pinged(35, 0, 106) == 40
+    assert liveness.poll(36, 5, True, 0, 106) == (Verdict.NOTHING, 40)
+    assert liveness.poll(40, 5, True, 0, 106) == (Verdict.DEAD, 40)
 
 
 def test_nothing_is_ever_due_without_an_interval() -> None:

@@ -35,6 +35,7 @@ def test_errors_survive_copying(detail: str) -> None:
     error = RemoteProtocolError("WS_ERR_INVALID_OPCODE", detail)
     for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
         assert type(twin) is RemoteProtocolError
+        assert repr(twin) == f"RemoteProtocolError('WS_ERR_INVALID_OPCODE', '{detail}')"
         assert (twin.code, twin.close_code, str(twin)) == (error.code, 1002, str(error))
 
 

@@ -66,8 +66,8 @@ class Liveness:
         stalled = self._moved + self._interval + self._timeout
         if now >= stalled:
             return Verdict.DEAD, now
-        if not reading or heard >= self._pinged:
-            self._pinged = self._due = math.inf
+        if heard >= self._pinged:
+            self._pinged = math.inf
         if not reading:
             return Verdict.NOTHING, min(now + self._interval, stalled)
         if self._pinged < math.inf:
