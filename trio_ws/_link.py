@@ -333,6 +333,8 @@ class Link:
         self.pings.end()
         if self.pieces is not None:
             self.pieces.end()
+            if self.pieces.dropped:
+                self.pieces = None  # else the next who asks would wait for the end of that message
 
     def _finish(self) -> None:
         """Bring the transport to its end, now that both sides have said all."""
