@@ -259,7 +259,7 @@ class Link:
         """Put no more of it there: drop the rest, or leave the message to the next who asks if it has not begun."""
         if self.pieces is not None:
             self.pieces.drop()
-            if self.protocol.next_whole():
+            if self.pieces.over.is_set() or self.protocol.next_whole():
                 self.pieces = None
             self.taken()
 
