@@ -126,9 +126,9 @@ class MessageStream:
         """
         source = self._source
         await source.inbox.turn.checkpoint()
-        while source.pieces is not None and source.pieces.dropped:
+        while (before := source.pieces) is not None and before.dropped:
             source.wanted()
-            await source.pieces.over.wait()
+            await before.over.wait()
         if source.pieces is not None or source.inbox.waiting:
             raise trio.BusyResourceError("another task waits for the next message")
         try:
