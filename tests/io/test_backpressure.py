@@ -1,5 +1,7 @@
 """Back-pressure in both directions: who sends waits for the peer, who does not read makes the peer wait."""
 
+import itertools
+
 import pytest
 import trio
 
@@ -289,7 +291,10 @@ async def flood(peer: RawPeer, frame: bytes, times: int, pushed: list[int]) -> N
 
 
 async def test_a_peer_is_made_to_wait_when_nobody_reads_messages() -> None:
-    async with against("lockstep", message_queue_size=16) as (connection, peer), trio.open_nursery() as nursery:
+    async with (
+        against("lockstep", message_queue_size=16) as (connection, peer),
+        trio.open_nursery() as nursery,
+    ):
         pushed = [0]
         nursery.start_soon(flood, peer, peer.encode_frame(TEXT, b"x"), 1000, pushed)
         await settle()
@@ -308,7 +313,10 @@ async def test_a_peer_is_made_to_wait_when_nobody_reads_messages() -> None:
 
 async def test_a_peer_is_made_to_wait_when_nobody_reads_bytes() -> None:
     async with (
-        against("lockstep", message_queue_size=float("inf"), message_queue_bytes=100_000) as (connection, peer),
+        against("lockstep", message_queue_size=float("inf"), message_queue_bytes=100_000) as (
+            connection,
+            peer,
+        ),
         trio.open_nursery() as nursery,
     ):
         pushed = [0]
@@ -325,7 +333,10 @@ async def test_a_peer_is_made_to_wait_when_nobody_reads_bytes() -> None:
 
 async def test_how_much_a_peer_can_push_over_tcp() -> None:
     """The queue of bytes, one read, and what the two kernels hold: the flood stops by itself."""
-    async with against("tcp", message_queue_bytes=2**20) as (connection, peer), trio.open_nursery() as nursery:
+    async with (
+        against("tcp", message_queue_bytes=2**20) as (connection, peer),
+        trio.open_nursery() as nursery,
+    ):
         pushed = [0]
         nursery.start_soon(flood, peer, peer.encode_frame(BINARY, bytes(65000)), 1000, pushed)
         await settle()
@@ -349,14 +360,19 @@ async def test_a_text_counts_with_the_memory_it_takes() -> None:
 
 @every_kind
 async def test_an_incomplete_message_counts_too(kind: str) -> None:
-    async with against(kind, message_queue_bytes=100_000) as (connection, peer), trio.open_nursery() as nursery:
+    async with (
+        against(kind, message_queue_bytes=100_000) as (connection, peer),
+        trio.open_nursery() as nursery,
+    ):
         fragment = peer.encode_frame(BINARY, bytes(70_000), fin=False)
         await peer.send(fragment)
         await settle()
         pushed = [0]
         nursery.start_soon(flood, peer, peer.encode_frame(0, bytes(50_000), fin=False), 3, pushed)
         await settle()
-        await peer.send_frame(0, b"end") if kind == "memory" else nursery.start_soon(peer.send_frame, 0, b"end")
+        await peer.send_frame(0, b"end") if kind == "memory" else nursery.start_soon(
+            peer.send_frame, 0, b"end"
+        )
         await settle()
         assert connection.messages.statistics().messages == 0  # the bound stands, until somebody waits
         assert await connection.get_message() == bytes(220_000) + b"end"
@@ -427,7 +443,9 @@ async def test_a_queue_without_end() -> None:
             await peer.send_frame(TEXT, str(number).encode())
         await settle()
         assert connection.messages.statistics().messages == 3000
-        assert [await connection.get_message() for _ in range(3000)] == [str(number) for number in range(3000)]
+        assert [await connection.get_message() for _ in range(3000)] == [
+            str(number) for number in range(3000)
+        ]
 
 
 async def test_clones_share_the_work() -> None:
@@ -446,8 +464,8 @@ async def test_clones_share_the_work() -> None:
             await peer.send_frame(TEXT, str(number).encode())
         await trio.sleep(1)
         await peer.send_close()
-    assert sorted(sum(received, []), key=lambda text: int(text)) == [str(number) for number in range(60)]
-    assert all(messages == sorted(messages, key=lambda text: int(text)) for messages in received)
+    assert sorted(itertools.chain.from_iterable(received), key=int) == [str(number) for number in range(60)]
+    assert all(messages == sorted(messages, key=int) for messages in received)
     assert len(received[0]) > len(received[1]) > len(received[2]) > 5
 
 
@@ -489,7 +507,9 @@ async def test_what_stands_behind_unread_messages_in_one_read(kind: str, unread:
         begun = trio.current_time()
         await peer.expect(PONG, b"behind")
         await peer.expect_close(1000, "bye")
-        assert trio.current_time() - begun == pytest.approx(5)  # as long as the application may still answer what it has
+        assert trio.current_time() - begun == pytest.approx(
+            5
+        )  # as long as the application may still answer what it has
         for _ in range(unread):
             assert await connection.get_message() == "x"
         with pytest.raises(ConnectionEnded):
@@ -499,6 +519,7 @@ async def test_what_stands_behind_unread_messages_in_one_read(kind: str, unread:
 @every_kind
 async def test_own_ping_finds_its_pong_behind_a_full_queue(kind: str) -> None:
     async with against(kind, message_queue_size=2) as (connection, peer), trio.open_nursery() as nursery:
+
         async def answer() -> None:
             await peer.send(joined(peer, [(TEXT, b"x")] * 100))
             payload = (await peer.receive_frame()).payload

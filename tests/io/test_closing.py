@@ -1,6 +1,7 @@
 """The closing handshake and the order of ends: what came before an end is delivered and answered before it."""
 
 import itertools
+from contextlib import suppress
 
 import pytest
 import trio
@@ -299,7 +300,10 @@ async def test_a_peer_that_leaves_our_close_frame_unanswered(kind: str, role: Ro
 @every_kind
 @every_role
 async def test_a_peer_that_keeps_talking_does_not_prolong_closing(kind: str, role: Role) -> None:
-    async with against(kind, role, disconnect_timeout=7) as (connection, peer), trio.open_nursery() as nursery:
+    async with (
+        against(kind, role, disconnect_timeout=7) as (connection, peer),
+        trio.open_nursery() as nursery,
+    ):
 
         async def talk() -> None:
             for _ in range(100):
@@ -316,7 +320,10 @@ async def test_a_peer_that_keeps_talking_does_not_prolong_closing(kind: str, rol
 @every_kind
 @every_role
 async def test_a_peer_that_answers_and_keeps_talking(kind: str, role: Role) -> None:
-    async with against(kind, role, disconnect_timeout=7) as (connection, peer), trio.open_nursery() as nursery:
+    async with (
+        against(kind, role, disconnect_timeout=7) as (connection, peer),
+        trio.open_nursery() as nursery,
+    ):
         nursery.start_soon(connection.aclose)
         await settle()
         begun = trio.current_time()
@@ -346,7 +353,10 @@ async def test_a_peer_that_floods_after_the_end_is_cut(kind: str, role: Role) ->
 
 async def test_unread_data_does_not_destroy_our_close_frame() -> None:
     """A kernel answers unread data with a reset, which can overtake the close frame in flight (RFC 6455 7.1.1)."""
-    async with against("tcp", message_queue_size=1, disconnect_timeout=5) as (connection, peer), trio.open_nursery() as nursery:
+    async with (
+        against("tcp", message_queue_size=1, disconnect_timeout=5) as (connection, peer),
+        trio.open_nursery() as nursery,
+    ):
 
         async def talk() -> None:
             with trio.CancelScope() as scope:
@@ -365,7 +375,10 @@ async def test_unread_data_does_not_destroy_our_close_frame() -> None:
 @every_kind
 @every_role
 async def test_reading_resumes_for_the_end(kind: str, role: Role) -> None:
-    async with against(kind, role, message_queue_size=1) as (connection, peer), trio.open_nursery() as nursery:
+    async with (
+        against(kind, role, message_queue_size=1) as (connection, peer),
+        trio.open_nursery() as nursery,
+    ):
         begun = trio.current_time()
         for _ in range(5):
             await peer.send_frame(TEXT, b"x")
@@ -469,8 +482,13 @@ async def test_one_close_frame_in_every_interleaving(first: str, role: Role) -> 
             await _interleave((first, *rest), role, glued=glued)
 
 
-async def _interleave(events: tuple[str, ...], role: Role, *, glued: bool) -> None:
-    async with against("memory", role, disconnect_timeout=10) as (connection, peer), trio.open_nursery() as nursery:
+async def _interleave(  # noqa: C901 - a script: one case for each kind of line
+    events: tuple[str, ...], role: Role, *, glued: bool
+) -> None:
+    async with (
+        against("memory", role, disconnect_timeout=10) as (connection, peer),
+        trio.open_nursery() as nursery,
+    ):
         peer_ended = False
         data: list[bytes] = []
         for event in (*events, "close"):
@@ -499,9 +517,7 @@ async def _interleave(events: tuple[str, ...], role: Role, *, glued: bool) -> No
             await peer.stream.send_eof()  # type: ignore[attr-defined]  # these streams half-close
         with trio.fail_after(11):
             await _collect(peer)
-            if role is Role.CLIENT:
-                await peer.aclose()
-            elif not peer_ended:
+            if role is Role.CLIENT or not peer_ended:
                 await peer.aclose()
             await connection.wait_closed()
         nursery.cancel_scope.cancel()
@@ -512,7 +528,9 @@ async def _interleave(events: tuple[str, ...], role: Role, *, glued: bool) -> No
 
 async def _collect(peer: RawPeer) -> None:
     """Read until the close frame, or the end."""
-    while peer.received[:1] != b"\x88" and not any(frame.opcode == CLOSE for frame in frames_in_copy(peer)):
+    while not peer.received.startswith(b"\x88") and not any(
+        frame.opcode == CLOSE for frame in frames_in_copy(peer)
+    ):
         data = await peer.stream.receive_some()
         if not data:
             return
@@ -528,16 +546,16 @@ def frames_in_copy(peer: RawPeer) -> list[Frame]:
 
 
 async def _take(connection: WebSocketConnection) -> None:
-    try:
+    with suppress(ConnectionClosed):
         await connection.get_message()
-    except ConnectionClosed:
-        pass
 
 
 @every_kind
 async def test_close_inside_a_fragmented_message(kind: str) -> None:
     async with against(kind) as (connection, peer):
-        await peer.send(peer.encode_frame(TEXT, b"half", fin=False) + peer.encode_frame(CLOSE, close_payload(1000)))
+        await peer.send(
+            peer.encode_frame(TEXT, b"half", fin=False) + peer.encode_frame(CLOSE, close_payload(1000))
+        )
         await peer.expect_close(1000)
         with pytest.raises(ConnectionEnded):
             await connection.get_message()
@@ -562,4 +580,3 @@ async def test_violation_inside_a_fragmented_message(kind: str) -> None:
         assert isinstance(caught.value.__cause__, RemoteProtocolError)
         assert caught.value.sent == CloseReason(1007)
         assert caught.value.received is None
-

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 import pytest
 import trio
 
-from tests.io.link_kit import BINARY, TEXT, against, both_ends, every_kind, open_streams, reset, settle, shake_hands
+from tests.io.link_kit import (
+    BINARY,
+    TEXT,
+    against,
+    both_ends,
+    every_kind,
+    open_streams,
+    reset,
+    settle,
+    shake_hands,
+)
 from trio_ws import (
     ConnectionClosed,
     WebSocketConnection,

@@ -130,8 +130,8 @@ async def test_an_alarm_may_set_itself_and_others() -> None:
 
 async def test_an_alarm_may_stop_another_that_is_due_too() -> None:
     rung: list[str] = []
-    alarms = [Alarm(lambda: alarms[1].stop()), Alarm(lambda: rung.append("second"))]
-    for alarm in alarms:
+    second = Alarm(lambda: rung.append("second"))
+    for alarm in (Alarm(second.stop), second):
         alarm.set(1)
     await trio.sleep(5)
     assert rung == []
@@ -200,7 +200,11 @@ async def test_an_earlier_alarm_wakes_the_task_in_time() -> None:
 
 async def test_an_alarm_set_in_the_moment_the_task_ends() -> None:
     ledger = Ledger()
-    alarm = Alarm(lambda: ledger.alarm("next", trio.current_time() + 1) and None)
+
+    def set_the_next() -> None:
+        ledger.alarm("next", trio.current_time() + 1)
+
+    alarm = Alarm(set_the_next)
     alarm.set(1)
     await trio.sleep(1)
     await trio.testing.wait_all_tasks_blocked()
@@ -213,15 +217,18 @@ async def test_alarms_that_move_all_the_time_are_swept_out() -> None:
     ledger = Ledger()
     moving = [ledger.alarm(str(number), 1000 + number) for number in range(3)]
     watched: list[weakref.ref[Payload]] = []
-    for round_ in range(1000):
+
+    def come_and_go() -> None:
         payload = Payload()
         watched.append(weakref.ref(payload))
         gone = Alarm(payload.ring)
         gone.set(2000)
         gone.stop()
+
+    for round_ in range(1000):
+        come_and_go()
         for alarm in moving:
             alarm.set(5000 + round_)
-    del payload, gone
     gc.collect()
     assert sum(ref() is not None for ref in watched) == 0
     alive = sum(isinstance(found, Alarm) for found in gc.get_objects())
