@@ -26,9 +26,14 @@ Server = Callable[[int, ssl.SSLContext | None], None]
 
 async def shake_hands(stream: trio.abc.Stream) -> None:
     """Accept whoever asks for a WebSocket."""
+    import trio
+
     request = b""
     while not request.endswith(b"\r\n\r\n"):
-        request += await stream.receive_some(65536)
+        data = await stream.receive_some(65536)
+        if not data:
+            raise trio.BrokenResourceError("the client left before it had asked for anything")
+        request += data
     fields = dict(line.split(b": ", 1) for line in request.split(b"\r\n")[1:-2])
     digest = hashlib.sha1(fields[b"Sec-WebSocket-Key"] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
     await stream.send_all(

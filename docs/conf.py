@@ -12,7 +12,7 @@ copyright = author
 release = version = importlib.metadata.version("trio_ws")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "newsfragments"]
+exclude_patterns = ["_build", "benchmarks", "newsfragments"]  # the page on benchmarks includes what is there
 html_theme = "furo"
 html_title = f"trio_ws {release}"
 

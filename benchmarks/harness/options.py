@@ -92,7 +92,10 @@ def parse_options(
         asked = parse_names(given.work, works, list(works))
         if rounds < 1 or not 0 < seconds <= MAX_SECONDS:
             raise ValueError(f"at least one round, of more than 0 and at most {MAX_SECONDS:g} seconds")
-    except ValueError as error:
+        # Now, not when there is something to lose.
+        for folder in filter(None, (given.out, given.json and given.json.parent)):
+            folder.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     if given.pure and PURE.name not in names:
         names = (*names, PURE.name)

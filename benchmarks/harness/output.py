@@ -62,7 +62,6 @@ class Output:
         if self.options.json is not None:
             self.options.json.write_text(text)
         if (out := self.options.out) is not None:
-            out.mkdir(parents=True, exist_ok=True)
             (out / f"{self.name}.json").write_text(text)
             figures = self._draw(out)
             page = [self._origin(results, about), body, *figures]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .figures import Results
+from .subjects import PROJECT
 from .work import Work
 
 #: Text stays text, so that a file is small and can be searched; nothing in it depends on when it was drawn.
@@ -42,20 +43,23 @@ def draw_throughput(results: Results, works: Sequence[Work], subjects: Mapping[s
         return False
     figure, axes = _canvas(4.2)
     for title, known in lines.items():
-        axes.plot([x for x, _ in known], [y for _, y in known], marker="o", markersize=3, label=title)
+        width = 2.5 if title == PROJECT.title else 1.2
+        counts, rates = [x for x, _ in known], [y for _, y in known]
+        axes.plot(counts, rates, marker="o", markersize=3, linewidth=width, label=title)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("connections")
     axes.set_ylabel("messages/s")
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize="small")
+    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     _save(figure, path)
     return True
 
 
 def draw_latencies(results: Results, work: Work, subjects: Mapping[str, str], path: Path) -> bool:
-    """Draw the percentiles of a work's latencies, one group of bars for each subject; False if there are none."""
+    """Draw the percentiles of a work's latencies, one line for each subject; False if there are none."""
     known = {
         title: [results.median(work.name, subject, key) for key in _PERCENTILES]
         for subject, title in subjects.items()
@@ -63,14 +67,18 @@ def draw_latencies(results: Results, work: Work, subjects: Mapping[str, str], pa
     }
     if not known:
         return False
-    figure, axes = _canvas(1.2 + 0.45 * len(known))
+    figure, axes = _canvas(1.2 + 0.35 * len(known))
+    rows = range(len(known))
+    # Points, not bars: on a logarithmic axis the length of a bar would mean nothing.
+    low, high = ([values[i] for values in known.values()] for i in (0, -1))
+    axes.hlines(rows, low, high, color="lightgray", linewidth=2)
     for i, label in enumerate(_PERCENTILES.values()):
-        positions = [y + (i - 1) * 0.27 for y in range(len(known))]
-        axes.barh(positions, [values[i] for values in known.values()], height=0.25, label=label)
-    _name_bars(axes, list(known))
+        axes.scatter([values[i] for values in known.values()], rows, label=label, zorder=2)
+    _name_rows(axes, list(known))
     axes.set_xscale("log")
+    axes.grid(axis="x", alpha=0.3)
     axes.set_xlabel(f"latency in µs: {work.title}")
-    axes.legend(frameon=False, fontsize="small")
+    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     _save(figure, path)
     return True
 
@@ -83,12 +91,12 @@ def draw_memory(results: Results, work: Work, subjects: Mapping[str, str], path:
         return False
     figure, axes = _canvas(1.0 + 0.3 * len(known))
     axes.bar_label(axes.barh(range(len(known)), list(known.values())), fmt="%.1f", padding=3)
-    _name_bars(axes, list(known))
+    _name_rows(axes, list(known))
     axes.set_xlabel("KiB for an idle connection")
     _save(figure, path)
     return True
 
 
-def _name_bars(axes: Any, titles: Sequence[str]) -> None:
+def _name_rows(axes: Any, titles: Sequence[str]) -> None:
     axes.set_yticks(range(len(titles)), titles)
     axes.invert_yaxis()

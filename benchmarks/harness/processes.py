@@ -18,7 +18,7 @@ from .subjects import Subject
 HERE = Path(__file__).parent.parent
 _START_TIMEOUT = 30  # seconds; a Python that imports aiohttp takes one, on a machine that is busy a few
 _END_TIMEOUT = 5
-_IDLE_TIMEOUT = 10
+_IDLE_TIMEOUT = 20
 _IDLE = 0.05  # seconds without work after which a process counts as idle: some ticks
 _TAIL = 400
 
@@ -119,13 +119,18 @@ class Server:
         return int(numbers[11]) + int(numbers[12])
 
     def wait_until_idle(self) -> None:
-        """Return once the process does nothing, or after a while.
+        """Return once the process does nothing.
 
         A server that has lost a thousand clients is busy with that for a time, at the cost of whoever is next.
+
+        Raises:
+            UnavailableError: it never comes to rest.
         """
         deadline = time.monotonic() + _IDLE_TIMEOUT
         before = -1
-        while (now := self.processor_time()) != before and time.monotonic() < deadline:
+        while (now := self.processor_time()) != before:
+            if time.monotonic() > deadline:
+                raise install.UnavailableError("it stays busy when its clients have gone")
             before = now
             time.sleep(_IDLE)
 

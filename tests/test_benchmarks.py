@@ -1,0 +1,366 @@
+"""The benchmark programs work: what they compute is right, and a short run measures something. No figure is judged."""
+
+import argparse
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import trio
+
+import trio_ws.protocol
+from benchmarks import codec_worker
+from benchmarks.harness import install, machine
+from benchmarks.harness.figures import Results, read_figures
+from benchmarks.harness.install import UnavailableError
+from benchmarks.harness.options import Options, make_parser, parse_options
+from benchmarks.harness.progress import Progress, format_duration
+from benchmarks.harness.report import Row, list_notes, make_table
+from benchmarks.harness.rounds import measure_in_turn
+from benchmarks.harness.subjects import PROJECT, PURE, SERVERS, Subject
+from benchmarks.harness.work import GROWTH, MEMORY, MESSAGES, WORK, Work
+
+PROGRAMS = Path(__file__).parent.parent / "benchmarks"
+QUICK = WORK["ping-pong"], WORK["100-clients"]
+PEER = Subject("peer", "a peer")
+
+
+# --- Figures --------------------------------------------------------------------------------------------------------
+
+
+def results_of(**rounds: list[float]) -> Results:
+    results = Results()
+    for subject, values in rounds.items():
+        for value in values:
+            results.add("ping-pong", subject, {"messages_s": value})
+    return results
+
+
+def test_the_median_counts_and_not_the_mean() -> None:
+    results = results_of(trio_ws=[10, 1000, 30])
+    assert results.median("ping-pong", "trio_ws", "messages_s") == 30
+
+
+def test_a_ratio_is_the_project_by_the_peer() -> None:
+    results = results_of(trio_ws=[30, 30, 30], peer=[20, 10, 10])
+    assert results.ratio("ping-pong", "peer", "messages_s", "trio_ws") == 3
+
+
+def test_without_a_figure_there_is_no_ratio() -> None:
+    results = results_of(peer=[20])
+    assert results.ratio("ping-pong", "peer", "messages_s", "trio_ws") is None
+    assert results.median("1-mib", "peer", "messages_s") is None
+
+
+def test_who_failed_in_one_round_has_no_figure() -> None:
+    results = results_of(peer=[20])
+    results.fail("ping-pong", "peer", "it fell over")
+    assert results.median("ping-pong", "peer", "messages_s") is None
+
+
+def test_spread_is_that_of_the_rounds_of_one_cell() -> None:
+    assert results_of(trio_ws=[75, 125, 100], peer=[2, 2, 3]).spread("messages_s") == 0.5
+    assert results_of(trio_ws=[90]).spread("messages_s") is None
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+def test_a_figure_that_is_none_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="messages_s"):
+        read_figures({"p50_us": 1, "messages_s": value})
+
+
+# --- Report ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_shows_medians_and_ratios() -> None:
+    results = results_of(trio_ws=[1000], peer=[500], other=[4])
+    results.add("memory", "trio_ws", {"kib": 4.04})
+    results.fail("ping-pong", "other", "it fell over")
+    rows = [Row("ping-pong", "1 client", MESSAGES), Row("memory", "memory", MEMORY)]
+    columns = {"trio_ws": "trio_ws", "peer": "a peer", "other": "another"}
+    assert make_table(results, rows, columns, "trio_ws", "servers").splitlines() == [
+        "| servers               | trio_ws |      a peer | another |",
+        "| --------------------- | ------: | ----------: | ------: |",
+        "| 1 client [messages/s] |   1,000 | 500 (2.00x) |  failed |",
+        "| memory [KiB]          |     4.0 |           - |       - |",
+    ]
+
+
+def test_notes_say_what_is_missing_and_why() -> None:
+    results = Results(skipped={"ws": "it needs Node.js and npm"})
+    results.fail("1-mib", "peer", "it fell over")
+    assert list_notes(results, {"peer": "a peer"}).splitlines() == [
+        "- Not measured: ws: it needs Node.js and npm",
+        "- Failed: a peer, 1-mib: it fell over",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3540, "59 min"), (3900, "1 h 05 min")]
+)
+def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+def test_progress_tells_how_long_the_rest_will_take() -> None:
+    out = io.StringIO()
+    times = iter([100.0, 102.0, 106.0])
+    progress = Progress(10, out=out, clock=lambda: next(times))
+    progress.tell("ping-pong", "trio_ws", "1 messages/s")
+    progress.tell("ping-pong", "a peer", "2 messages/s")
+    first, second = out.getvalue().splitlines()
+    assert first.startswith("[ 1/10] ping-pong")
+    assert first.endswith("eta 18 s")
+    assert second.endswith("eta 24 s")
+
+
+# --- What is measured, and in which order ---------------------------------------------------------------------------
+
+
+def test_all_are_measured_in_turn_round_by_round(capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def measure(work: Work, subject: Subject) -> dict[str, float]:
+        asked.append((work.name, subject.name))
+        if subject is PEER and work is QUICK[1]:
+            raise UnavailableError("a long story\nit fell over")
+        return {"messages_s": 1.0}
+
+    results = Results()
+    measure_in_turn(QUICK, [PROJECT, PEER], 2, measure, results)
+    assert asked == [
+        *[("ping-pong", "trio_ws"), ("ping-pong", "peer")] * 2,
+        *[("100-clients", "trio_ws"), ("100-clients", "peer"), ("100-clients", "trio_ws")],
+    ]
+    assert results.failures == {"100-clients": {"peer": "it fell over"}}
+    assert [len(rounds) for row in results.rounds.values() for rounds in row.values()] == [2, 2, 2]
+    assert "[8/8]" in capsys.readouterr().err
+
+
+def test_growth_is_in_nothing_but_connections() -> None:
+    assert [work.connections for work in GROWTH] == [1, 10, 100, 1000, 5000]
+    assert {(work.size, work.depth, work.tls, work.task) for work in GROWTH} == {(64, 1, False, "echo")}
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("0", {0}), ("0-3,8\n", {0, 1, 2, 3, 8}), ("2,4-5", {2, 4, 5}), ("", set[int]())]
+)
+def test_lists_of_processors_are_read(text: str, cpus: set[int]) -> None:
+    assert machine.parse_cpu_list(text) == cpus
+
+
+def test_load_and_server_do_not_share_a_core_if_they_need_not() -> None:
+    pairs = {0: {0, 1}, 1: {0, 1}, 2: {2, 3}, 3: {2, 3}}
+    assert machine.choose_cpus({0, 1, 2, 3}, pairs) == (0, 2)
+    assert machine.choose_cpus({0, 1}, pairs) == (0, 1)
+    assert machine.choose_cpus({5}, {}) == (5, 5)
+
+
+def test_the_pinning_ends_with_its_block() -> None:
+    before = os.sched_getaffinity(0)
+    cpu = max(before)
+    with machine.pinned(cpu):
+        assert os.sched_getaffinity(0) == {cpu}
+    assert os.sched_getaffinity(0) == before
+
+
+# --- The command line -----------------------------------------------------------------------------------------------
+
+SUBJECTS = {subject.name: subject for subject in SERVERS}
+
+
+def parse(*arguments: str) -> tuple[Options, argparse.Namespace]:
+    return parse_options(make_parser("", SUBJECTS, WORK), arguments, SUBJECTS, WORK)
+
+
+def test_by_default_everything_is_measured_but_what_is_behind_a_flag() -> None:
+    options, _ = parse()
+    assert options.subjects == tuple(name for name in SUBJECTS if name != PURE.name)
+    assert options.works == tuple(WORK)
+    assert (options.rounds, options.seconds) == (3, 1.5)
+
+
+def test_what_is_asked_for_is_measured() -> None:
+    options, _ = parse(
+        "--only", "trio_ws, floor,floor", "--pure", "--work", "1-mib", "--quick", "--rounds", "7"
+    )
+    assert options.subjects == ("trio_ws", "floor", PURE.name)
+    assert options.works == ("1-mib",)
+    assert (options.rounds, options.seconds) == (7, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--only", "trio_ws,twisted"), "unknown: twisted"),
+        (("--work", "2-mib"), "unknown: 2-mib"),
+        (("--work", ","), "nothing to measure"),
+        (("--rounds", "-1"), "at least one round"),
+        (("--seconds", "16"), "at most 15"),
+        (("--out", "/dev/null/x"), "Not a directory"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(*arguments)
+    assert message in capsys.readouterr().err
+
+
+# --- The codecs' bytes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
+def test_frames_of_the_codec_benchmark_are_those_of_the_library(size: int) -> None:
+    payload = os.urandom(size)
+    masks = trio_ws.protocol.MaskPool(lambda count: (codec_worker.MASK * count)[:count])
+    client = trio_ws.protocol.Protocol(trio_ws.protocol.Role.CLIENT, masks=masks)
+    frame = codec_worker.make_frame(payload, codec_worker.OP_BINARY, codec_worker.MASK)
+    assert frame == b"".join(client.send_message(payload))
+
+
+def test_a_codec_that_is_wrong_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(codec_worker.ENCODERS, "wrong", lambda masked: list)
+    monkeypatch.setitem(codec_worker.DECODERS, "wrong", lambda: lambda reads, count: [b""] * count)
+    with pytest.raises(RuntimeError, match="other frames"):
+        codec_worker.prepare_encoding("wrong", "encode", 64)
+    with pytest.raises(RuntimeError, match="other messages"):
+        codec_worker.prepare_decoding("wrong", "decode", 64)
+
+
+# --- The load generator ---------------------------------------------------------------------------------------------
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which("cc") is None, reason="the load generator needs a C compiler"
+)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which nothing has been fetched or built before."""
+    return {**os.environ, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
+
+
+@pytest.fixture(scope="module")
+def load(environment: dict[str, str]) -> Path:
+    """The load generator."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", environment["XDG_CACHE_HOME"])
+        return install.build_load()[0]
+
+
+ANSWERS: dict[str, tuple[Callable[[bytes], Sequence[str | bytes]], str]] = {
+    "what was sent": (lambda message: [message], ""),
+    "other bytes": (
+        lambda message: [message[:-1] + bytes([message[-1] ^ 1])],
+        "other bytes came back than were sent",
+    ),
+    "too few bytes": (lambda message: [message[:-1]], "199 bytes came back of 200"),
+    "too many bytes": (lambda message: [message + b"x"], "more than 200 bytes came back"),
+    "everything twice": (lambda message: [message, message], "other bytes came back than were sent"),
+    "text": (lambda message: ["x" * len(message)], "opcode 1 came back"),
+    "nothing, and the end": (lambda message: [], "the server closed the connection"),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize(("answer", "complaint"), ANSWERS.values(), ids=ANSWERS)
+async def test_only_an_echo_is_counted(
+    answer: Callable[[bytes], Sequence[str | bytes]], complaint: str, load: Path
+) -> None:
+    async def handler(request: trio_ws.WebSocketRequest) -> None:
+        ws = await request.accept()
+        async for message in ws:
+            assert isinstance(message, bytes)
+            answers = answer(message)
+            for each in answers:
+                await ws.send_message(each)
+            if not answers:
+                return
+
+    async with trio.open_nursery() as nursery:
+        server: trio_ws.WebSocketServer = await nursery.start(
+            trio_ws.serve_websocket, handler, "127.0.0.1", 0, None
+        )
+        command = [str(load), "echo", str(server.port), "2", "200", "3", "0.05"]
+        done = await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True)
+        nursery.cancel_scope.cancel()
+    assert done.stderr.decode().strip() == complaint
+    assert done.returncode == (1 if complaint else 0)
+    if not complaint:
+        assert set(json.loads(done.stdout)) == {"messages_s", "p50_us", "p99_us", "p999_us"}
+
+
+# --- The programs ---------------------------------------------------------------------------------------------------
+
+
+def run_program(
+    name: str, *arguments: str | Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, PROGRAMS / name, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+
+
+@needs_compiler
+def test_a_quick_comparison_measures_servers(tmp_path: Path, environment: dict[str, str]) -> None:
+    out, record = tmp_path / "out", tmp_path / "record.json"
+    done = run_program(
+        "compare.py",
+        "--quick",
+        "--only",
+        "trio_ws,floor",
+        "--json",
+        record,
+        "--out",
+        out,
+        environment=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(record.read_text())
+    left_out = {"1000-clients", "5000-clients", "memory"}
+    left_out |= {name for name, work in WORK.items() if work.title in document["skipped"]}
+    assert set(document["rounds"]) == set(WORK) - left_out
+    for row in document["rounds"].values():
+        assert list(row) == ["trio_ws", "floor"]
+        assert all(value > 0 for rounds in row.values() for figures in rounds for value in figures.values())
+    assert all("TLS" in title for title in document["skipped"])
+    assert document["failures"] == {}
+    assert re.search(r"^\| 1 client, 64 B \[messages/s\] .*\d \(\d+\.\d\dx\) \|$", done.stdout, re.MULTILINE)
+    assert done.stdout.strip() in (out / "servers.md").read_text()
+    assert re.search(r"^\[(\d+)/\1\] .* eta 0 s$", done.stderr, re.MULTILINE)
+
+
+@needs_compiler
+def test_a_server_that_cannot_run_is_named_with_its_reason(environment: dict[str, str]) -> None:
+    # Without a PATH there is no Node.js; the C compiler is named by its full path.
+    compiler = shutil.which("cc") or "cc"
+    bare = {**environment, "PATH": "", "CC": compiler}
+    done = run_program("compare.py", "--quick", "--only", "ws", "--work", "ping-pong", environment=bare)
+    assert "- Not measured: ws: it needs Node.js and npm" in done.stdout
+
+
+def test_without_a_compiler_servers_cannot_be_measured(tmp_path: Path) -> None:
+    bare = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CC": "no-such-compiler"}
+    done = run_program("compare.py", "--quick", "--only", "trio_ws", environment=bare)
+    assert done.returncode == 1
+    assert "cannot measure: no-such-compiler: No such file or directory" in done.stderr
+
+
+def test_a_quick_run_measures_codecs(environment: dict[str, str]) -> None:
+    done = run_program(
+        "codec.py", "--quick", "--seconds", "0.01", "--only", "trio_ws", environment=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^\| (?:de|en)code.*\| +[\d,]+ \|$", done.stdout, re.MULTILINE)) == 8
