@@ -235,7 +235,8 @@ class WebSocketServer:
             if interruption is None:
                 await _end(request, 1011, 500)
             elif not _has_gone(request):
-                self._drained_at = min(self._drained_at, trio.current_time() + self._config.drain)
+                if self._drained_at == math.inf:  # else `aclose` has said when
+                    self._drained_at = trio.current_time() + self._config.drain
                 with trio.CancelScope(shield=True, deadline=self._drained_at) as talk.farewell:
                     await _end(request, 1001, 503)
             if failure is not None and self._config.handler_errors == "raise":

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from tests.io.api_kit import dialling, echo, raw_client, serving, serving_in_memory
-from tests.io.transport_kit import open_pair
+from tests.io.transport_kit import open_pair, tls_pair
 from trio_ws import (
     SAME_ORIGIN,
     AcceptOptions,
@@ -355,6 +355,18 @@ async def test_a_rejected_client_that_goes_on_sending_gets_its_answer_and_is_cut
         await peer.aclose()
 
 
+async def test_a_rejected_client_that_sends_much_is_cut_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    near, far = trio.testing.memory_stream_pair()
+    peer = RawPeer(near, Role.CLIENT)
+    await peer.send(handshake_request() + bytes(2**19))
+    async with trio.open_nursery() as nursery:
+        await (await wrap_server_stream(nursery, far)).reject(403)
+    assert trio.current_time() == 0
+    assert (await peer.receive_head()).startswith(b"HTTP/1.1 403 ")
+
+
 async def test_a_client_that_has_gone_before_the_answer() -> None:
     errors: list[HandshakeError] = []
 
@@ -427,6 +439,29 @@ async def test_a_connection_that_no_nursery_takes_is_cut(kind: str) -> None:
         await request.accept()
     assert (await peer.receive_rest()).startswith(b"HTTP/1.1 101 ")
     await peer.aclose()
+
+
+async def test_a_stream_that_somebody_else_has_closed() -> None:
+    near, far = trio.testing.memory_stream_pair()
+    await near.send_all(handshake_request())
+    async with trio.open_nursery() as nursery:
+        request = await wrap_server_stream(nursery, far)
+        await far.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await request.accept()
+
+
+async def test_rejecting_over_tls() -> None:
+    near, far = await tls_pair()
+
+    async def reject(nursery: trio.Nursery) -> None:
+        await (await wrap_server_stream(nursery, far)).reject(403, body=b"no")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reject, nursery)
+        with pytest.raises(ConnectionRejected) as rejected:
+            await wrap_client_stream(nursery, near, "localhost", "/")
+        assert (rejected.value.status_code, rejected.value.body) == (403, b"no")
 
 
 # Requests that are none
@@ -637,3 +672,20 @@ async def test_a_hook_with_an_answer_that_cannot_be_sent(caplog: pytest.LogCaptu
         await trio.testing.wait_all_tasks_blocked()
         assert len(caplog.records) == 1
         await peer.aclose()
+
+
+async def test_a_hook_that_fails_can_end_the_server() -> None:
+    async def hook(_: Request) -> Response | None:
+        raise error
+
+    error = ValueError("oops")
+    listener = MemoryListener()
+    peer = raw_client(listener)
+    with pytest.RaisesGroup(pytest.RaisesGroup(ValueError)):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(
+                WebSocketServer(echo, [listener], process_request=hook, handler_errors="raise").run
+            )
+            await peer.send(handshake_request())
+    assert (await peer.receive_head()).startswith(b"HTTP/1.1 500 ")
+    await peer.aclose()

@@ -27,6 +27,10 @@ from trio_ws.testing import FaultyStream, MemoryListener, RawPeer, handshake_req
 # aclose
 
 
+async def answers_nothing(_: WebSocketRequest) -> None:
+    await trio.sleep_forever()
+
+
 async def test_aclose_tells_all_clients_and_stops_listening() -> None:
     async with serving(echo) as server:
         port = server.port
@@ -151,17 +155,39 @@ async def test_a_connection_whose_handler_has_just_accepted_it(
         await peer.expect_end()
 
 
+def listener_of_a_deaf_client() -> tuple[MemoryListener, RawPeer]:
+    """Return a listener, and a client of it that has sent its request and takes 5 bytes of an answer."""
+    near, far = trio.testing.memory_stream_pair()
+    listener = MemoryListener(lambda: (near, FaultyStream(far, send=[5, stall])))
+    return listener, raw_client(listener)
+
+
+@pytest.mark.parametrize("drain", [0, 2, 8])
+async def test_a_client_that_takes_no_503_gets_no_longer_than_drain(
+    drain: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    listener, peer = listener_of_a_deaf_client()
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(WebSocketServer(answers_nothing, [listener]).run)
+        await peer.send(handshake_request())
+        await trio.testing.wait_all_tasks_blocked()
+        await server.aclose(drain)
+    assert trio.current_time() == pytest.approx(drain)
+    await peer.aclose()
+
+
 async def test_cancelling_aclose_cuts_short_what_a_cancelled_handler_has_left_to_say(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with serving(echo) as server, await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
-        peer = RawPeer(stream, Role.CLIENT)
-        await peer.handshake()
+    listener, peer = listener_of_a_deaf_client()
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(WebSocketServer(answers_nothing, [listener]).run)
+        await peer.send(handshake_request())
+        await trio.testing.wait_all_tasks_blocked()
         with trio.move_on_after(2):
             await server.aclose(1000)
-        await peer.expect_close(1001)
-        await peer.expect_end()
-        assert trio.current_time() == pytest.approx(2)
+    assert trio.current_time() == pytest.approx(2)
+    await peer.aclose()
 
 
 async def test_the_default_drain_is_ten_seconds(autojump_clock: trio.testing.MockClock) -> None:
@@ -229,10 +255,6 @@ async def _cancel(_: WebSocketServer, nursery: trio.Nursery) -> None:
     nursery.cancel_scope.cancel()
 
 
-async def answers_nothing(_: WebSocketRequest) -> None:
-    await trio.sleep_forever()
-
-
 async def answers_nothing_in_a_nursery(_: WebSocketRequest) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.sleep_forever)
@@ -277,26 +299,36 @@ async def test_a_client_sees_the_503() -> None:
         assert rejected.value.status_code == 503
 
 
-async def test_a_connection_accepted_just_before_the_end() -> None:
-    async with serving_in_memory(echo) as (server, listener):
+class ClosingListener(MemoryListener):
+    """Has somebody else close the server in the moment in which it accepts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.accepting = trio.Event()
+
+    async def accept(self) -> trio.abc.Stream:
+        stream = await super().accept()
+        self.accepting.set()
+        return stream
+
+
+async def test_a_connection_accepted_just_before_the_end(autojump_clock: trio.testing.MockClock) -> None:
+    for _ in range(30):  # which task is first, the server's end or the connection's, is up to chance
+        listener = ClosingListener()
         peer = raw_client(listener)
-        await trio.testing.wait_all_tasks_blocked()
-        late = raw_client(listener)
-        await late.send(handshake_request())
-        await trio.lowlevel.checkpoint()
-        with trio.fail_after(1):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(WebSocketServer(echo, [listener]).run)
+            await listener.accepting.wait()
             await server.aclose()
-        for each in (peer, late):
-            assert (await each.receive_rest()).split()[:2] in ([], [b"HTTP/1.1", b"503"])
-            await each.aclose()
+        assert trio.current_time() == 0
+        assert (await peer.receive_head()).startswith(b"HTTP/1.1 503 ")
+        await peer.expect_end()
 
 
-async def test_a_client_that_takes_no_503_delays_the_end_by_a_second_at_most(
+async def test_a_client_that_takes_no_503_to_half_a_request_delays_the_end_by_a_second_at_most(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    near, far = trio.testing.memory_stream_pair()
-    listener = MemoryListener(lambda: (near, FaultyStream(far, send=[5, stall])))
-    peer = raw_client(listener)
+    listener, peer = listener_of_a_deaf_client()
     async with trio.open_nursery() as nursery:
         server = await nursery.start(WebSocketServer(echo, [listener]).run)
         await trio.testing.wait_all_tasks_blocked()
@@ -441,3 +473,27 @@ async def test_connections_are_over_when_the_server_is() -> None:
     async with serving_in_memory(handler) as (_, listener), dialling(listener) as ws:
         await ws.ping()
     assert [connection.state for connection in connections] == [State.CLOSED]
+
+
+async def test_a_connection_that_has_ended_its_talk_does_not_outlive_the_server() -> None:
+    connections: list[WebSocketConnection] = []
+
+    async def handler(request: WebSocketRequest) -> None:
+        connections.append(await request.accept())
+        async for _ in connections[-1]:
+            pass
+        await trio.sleep_forever()
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(WebSocketServer(handler, listeners).run)
+        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+        peer = RawPeer(stream, Role.CLIENT)
+        await peer.handshake()
+        await peer.send_close()
+        await peer.expect_close()
+        await peer.expect_end()  # of what the server says; this side stays open
+        assert connections[0].state is State.CLOSING
+        nursery.cancel_scope.cancel()
+    assert [connection.state.name for connection in connections] == ["CLOSED"]
+    await peer.aclose()
