@@ -148,8 +148,9 @@ class Link:
             return
         while self.protocol.more:
             self._dispatch(b"")
+        if self.protocol.phase is not Phase.ENDING:  # what happens to the transport after the conversation is no cause
+            self._cause = self._cause or exc
         self.protocol.lose()
-        self._cause = self._cause or exc
         self._end()
         self.over.set()
         self._alarm.stop()
