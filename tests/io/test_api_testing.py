@@ -112,6 +112,7 @@ async def test_cancelling_while_one_end_is_still_closing(autojump_clock: trio.te
     with trio.move_on_after(5) as scope, pytest.raises(trio.Cancelled):  # bare, not in a group
         await open_and_close()
     assert scope.cancel_called
+    assert not scope.cancelled_caught
     assert [ws.state for ws in ends] == 2 * [State.CLOSED]
 
 

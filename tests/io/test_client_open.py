@@ -6,6 +6,7 @@ import ssl
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -394,10 +395,12 @@ async def test_a_host_that_nobody_knows() -> None:
 # TLS, IPv6, Unix sockets
 
 
-def issue(authority: trustme.CA, *names: str) -> ssl.SSLContext:
-    """Return a server's context with a certificate for `names`."""
+def issue(authority: trustme.CA, name: str, not_after: datetime | None = None) -> ssl.SSLContext:
+    """Return a server's context with a certificate for `name`."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(*names).configure_cert(context)  # pyright: ignore[reportUnknownMemberType]  # PyOpenSSL is not here
+    not_before = datetime(2019, 1, 1, tzinfo=UTC)
+    certificate = authority.issue_cert(name, not_before=not_before, not_after=not_after)
+    certificate.configure_cert(context)  # pyright: ignore[reportUnknownMemberType]  # PyOpenSSL is not here
     return context
 
 
@@ -452,10 +455,14 @@ def test_use_ssl_true_verifies() -> None:
     assert context.check_hostname
 
 
-@pytest.mark.parametrize("fault", ["wrong name", "unknown authority", "no TLS at all"])
+@pytest.mark.parametrize("fault", ["wrong name", "unknown authority", "expired", "no TLS at all"])
 async def test_tls_that_cannot_be_trusted(fault: str) -> None:
     authority = trustme.CA()
-    context = issue(authority, "elsewhere.example" if fault == "wrong name" else "localhost")
+    context = issue(
+        authority,
+        "elsewhere.example" if fault == "wrong name" else "localhost",
+        not_after=datetime(2020, 1, 1, tzinfo=UTC) if fault == "expired" else None,
+    )
     trust = trusting(trustme.CA() if fault == "unknown authority" else authority)
     async with serving_tls(context) if fault != "no TLS at all" else serving(show_request) as server:
         url = f"wss://localhost:{server.port}/"
