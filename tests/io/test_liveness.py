@@ -1,169 +1,275 @@
-"""Liveness of a connection: silence is answered by a ping, and a peer that makes no progress is taken for dead."""
+"""Whether the peer lives: who is silent is asked, who makes no progress is cut, and nobody pays for our own slowness."""
+
+import math
 
 import pytest
 import trio
 
-from tests.io.link_kit import PING, PONG, TEXT, against, every_kind, every_role, settle
-from trio_ws import ConnectionLost, State
+from tests.io.link_kit import (
+    BINARY,
+    PING,
+    PONG,
+    TEXT,
+    against,
+    both_ends,
+    bounded_kind,
+    drain,
+    every_kind,
+    every_role,
+    settle,
+)
+from trio_ws import ConnectionLost, State, WebSocketConnection
 from trio_ws.protocol import Role
 from trio_ws.testing import RawPeer
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
-#: Seconds: most of an hour, in which a connection that has nothing to say must neither die nor be given up.
-LONG = 3000.0
+HOUR = 3600.0
 
 
-async def answer_pings(peer: RawPeer, seconds: float = LONG) -> int:
-    """Be a peer that says nothing but pongs; return how many."""
-    answered = 0
-    with trio.move_on_after(seconds):
-        while True:
-            frame = await peer.receive_frame()
-            assert frame.opcode == PING
-            await peer.send_frame(PONG, frame.payload)
-            answered += 1
-    return answered
+async def end_of(connection: WebSocketConnection) -> float:
+    """Wait for the end and return how long that took."""
+    begun = trio.current_time()
+    await connection.wait_closed()
+    return trio.current_time() - begun
 
 
-@every_role
-async def test_a_silent_peer_is_pinged_and_then_taken_for_dead(role: Role) -> None:
-    async with against("memory", role) as (connection, peer):
-        start = trio.current_time()
-        assert (await peer.receive_frame()).opcode == PING
-        assert trio.current_time() - start == pytest.approx(20)
-        with pytest.raises(ConnectionLost) as caught:
-            await connection.get_message()
-        assert trio.current_time() - start == pytest.approx(40, abs=1)
-        assert isinstance(caught.value.__cause__, TimeoutError)
-        assert "no progress" in str(caught.value)
-        assert connection.closed is not None
-        assert connection.closed.code == 1006
-        assert connection.state is State.CLOSED
-        await peer.expect_end()
-
-
-async def test_the_times_are_options() -> None:
-    async with against(ping_interval=3, ping_timeout=4) as (connection, peer):
-        start = trio.current_time()
-        assert (await peer.receive_frame()).opcode == PING
-        assert trio.current_time() - start == pytest.approx(3)
-        await connection.wait_closed()
-        assert trio.current_time() - start == pytest.approx(7, abs=1)
-
-
-@every_role
-async def test_a_peer_that_answers_lives_and_is_measured(role: Role) -> None:
-    async with against("memory", role) as (connection, peer):
-        assert connection.latency is None
-        assert await answer_pings(peer) in range(140, 151)  # one every twenty seconds
-        assert connection.state is State.OPEN
-        assert connection.latency == pytest.approx(0)
-        await peer.send_frame(TEXT, b"still there")
-        assert await connection.get_message() == "still there"
-
-
-async def test_a_late_answer_is_an_answer_and_its_time_is_the_latency() -> None:
-    async with against() as (connection, peer):
+async def answer_pings(peer: RawPeer, delay: float = 0.0) -> None:
+    """Answer every ping after a while."""
+    while True:
         frame = await peer.receive_frame()
-        await trio.sleep(19)
-        await peer.send_frame(PONG, frame.payload)
-        await settle()
-        assert connection.latency == pytest.approx(19)
-        await answer_pings(peer, 100)
-        assert connection.state is State.OPEN
-
-
-async def test_whoever_talks_is_not_pinged() -> None:
-    async with against(message_queue_size=1000) as (connection, peer):
-        for _ in range(100):
-            await trio.sleep(19)
-            await peer.send_frame(TEXT, b"x")
-        await settle()
-        assert not peer.received
-        assert connection.state is State.OPEN
-
-
-async def test_any_bytes_are_a_sign_of_life_also_without_a_pong() -> None:
-    async with against(message_queue_size=1000) as (connection, peer):
-        for _ in range(20):
-            assert (await peer.receive_frame()).opcode == PING
-            await peer.send_frame(TEXT, b"x")
-        assert connection.state is State.OPEN
+        await trio.sleep(delay)
+        if frame.opcode == PING:
+            await peer.send_frame(PONG, frame.payload)
 
 
 @every_kind
-async def test_a_slow_application_never_costs_a_healthy_peer_its_life(kind: str) -> None:
-    async with against(kind, message_queue_size=4) as (connection, peer):
-        for number in range(6):
-            await peer.send_frame(TEXT, b"%d" % number)
-        await settle()
-        await trio.sleep(LONG)  # nobody takes a message, so reading rests; the peer is not to blame
+@every_role
+async def test_a_silent_peer_is_pinged_and_then_cut(kind: str, role: Role) -> None:
+    async with against(kind, role) as (connection, peer):
+        begun = trio.current_time()
+        frame = await peer.receive_frame()
+        assert (frame.opcode, len(frame.payload)) == (PING, 4)
+        assert trio.current_time() - begun == 20
+        assert await end_of(connection) == pytest.approx(20, abs=0.11)
+        assert connection.state is State.CLOSED
+        with pytest.raises(ConnectionLost, match="made no progress in time") as caught:
+            await connection.get_message()
+        assert isinstance(caught.value.__cause__, TimeoutError)
+        await peer.expect_end()
+
+
+@every_kind
+async def test_who_waits_is_told(kind: str) -> None:
+    async with against(kind) as (connection, _), trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            with pytest.raises(ConnectionLost, match="no progress"):
+                await connection.get_message()
+            assert trio.current_time() == pytest.approx(40, abs=0.11)
+
+        nursery.start_soon(wait)
+        nursery.start_soon(wait)
+
+
+@every_kind
+@every_role
+@pytest.mark.parametrize("delay", [0.0, 19.0])
+async def test_a_peer_that_answers_lives_for_hours(kind: str, role: Role, delay: float) -> None:
+    async with against(kind, role) as (connection, peer), trio.open_nursery() as nursery:
+        nursery.start_soon(answer_pings, peer, delay)
+        with trio.move_on_after(HOUR - 1):
+            await connection.wait_closed()
         assert connection.state is State.OPEN
-        assert [await connection.get_message() for _ in range(6)] == list("012345")
+        assert connection.latency == pytest.approx(delay)
+        nursery.cancel_scope.cancel()
 
 
-async def test_a_peer_that_never_reads_is_taken_for_dead_though_it_talks() -> None:
-    async with against("lockstep", message_queue_size=1000) as (connection, peer):
-        start = trio.current_time()
+@every_kind
+async def test_two_idle_ends_keep_each_other_alive(kind: str) -> None:
+    async with both_ends(kind) as (client, server):
+        await trio.sleep(HOUR - 1)
+        assert client.state is server.state is State.OPEN
+        assert client.latency is not None or server.latency is not None
+
+
+@every_kind
+async def test_any_bytes_are_a_sign_of_life(kind: str) -> None:
+    async with against(kind) as (connection, peer):
+        await peer.send(peer.encode_frame(BINARY, bytes(10_000))[:-200])
+        for _ in range(200):
+            await trio.sleep(19)
+            await peer.send(bytes(1))
+            if trio.current_time() > HOUR - 60:
+                break
+        assert connection.state is State.OPEN
+        assert await end_of(connection) == pytest.approx(40, abs=0.11)
+
+
+@every_kind
+async def test_a_peer_that_talks_is_not_pinged(kind: str) -> None:
+    async with against(kind) as (connection, peer), trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            async for _ in connection:
+                pass
+
+        nursery.start_soon(read)
+        for _ in range(100):
+            await trio.sleep(19.5)
+            await peer.send_frame(TEXT, b"x")
+        with trio.move_on_after(0) as scope:
+            await peer.receive_frame()
+        assert scope.cancelled_caught
+        await connection.pong(b"first of all")
+        await peer.expect(PONG, b"first of all")
+        nursery.cancel_scope.cancel()
+
+
+@bounded_kind
+async def test_a_slow_application_costs_a_healthy_peer_nothing(kind: str) -> None:
+    """Time in which this side does not read because its queue is full does not count against the peer."""
+    async with against(kind, message_queue_size=2) as (connection, peer), trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            for number in range(20_000):
+                await peer.send_frame(BINARY, number.to_bytes(4, "big") * 500)
+
+        async def read() -> None:
+            await drain(peer.stream)  # whatever pings come are not answered: the peer is busy sending
+
+        nursery.start_soon(send)
+        nursery.start_soon(read)
+        await trio.sleep(1000)
+        assert connection.state is State.OPEN
+        for number in range(8):
+            assert await connection.get_message() == number.to_bytes(4, "big") * 500
+            await trio.sleep(150)
+        assert connection.state is State.OPEN
+        nursery.cancel_scope.cancel()
+
+
+@every_kind
+async def test_a_peer_that_dies_while_we_do_not_read_is_found_when_we_read_again(kind: str) -> None:
+    async with against(kind, message_queue_size=2) as (connection, peer):
+        for _ in range(3):
+            await peer.send_frame(TEXT, b"x")
+            await settle()
+        await trio.sleep(500)
+        assert connection.state is State.OPEN
+        for _ in range(3):
+            await connection.get_message()
+        assert await end_of(connection) <= 60
+
+
+@bounded_kind
+@every_role
+async def test_a_peer_that_never_reads_is_cut(kind: str, role: Role) -> None:
+    async with against(kind, role) as (connection, peer), trio.open_nursery() as nursery:
 
         async def talk() -> None:
-            with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
-                while True:
-                    await peer.send_frame(TEXT, b"x")
-                    await trio.sleep(5)
+            while True:
+                await peer.send_frame(PONG, b"")
+                await trio.sleep(1)
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(talk)
+        async def send() -> None:
             with pytest.raises(ConnectionLost, match="no progress"):
                 while True:
-                    await connection.send_message(b"x" * 65536)
-            # interval and timeout together, after the last look that saw the queue move
-            assert 40 <= trio.current_time() - start <= 61
+                    await connection.send_message(bytes(100_000))
 
-
-async def test_without_an_interval_nobody_is_pinged_or_given_up() -> None:
-    async with against(ping_interval=None) as (connection, peer):
-        await trio.sleep(LONG)
-        assert not peer.received
-        assert connection.state is State.OPEN
-
-
-async def test_without_a_timeout_there_are_pings_and_no_verdict() -> None:
-    async with against(ping_timeout=None) as (connection, peer):
-        await trio.sleep(LONG)
-        assert (await peer.receive_frame()).opcode == PING
-        assert connection.state is State.OPEN
-
-
-async def test_a_ping_of_our_own_accord_that_is_never_answered_is_forgotten_with_the_next() -> None:
-    async with against(ping_timeout=None, message_queue_size=1000) as (connection, peer):
-        payloads: list[bytes] = []
-        for _ in range(5):
-            payloads.append((await peer.receive_frame()).payload)
-            await peer.send_frame(TEXT, b"x")
-        assert len(set(payloads)) == 5
-        await peer.send_frame(PONG, payloads[0])
+        nursery.start_soon(send)
         await settle()
+        nursery.start_soon(talk)
+        assert 40 <= await end_of(connection) <= 60
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_reads_slowly_lives() -> None:
+    """As long as what waits moves on, a ping behind it condemns nobody."""
+    async with against("lockstep") as (connection, peer), trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            while True:
+                await connection.send_message(bytes(300_000))
+
+        async def read() -> None:
+            while True:
+                frame = await peer.receive_frame()
+                if frame.opcode == PING:
+                    await peer.send_frame(PONG, frame.payload)
+                else:
+                    await trio.sleep(15)
+
+        nursery.start_soon(send)
+        nursery.start_soon(read)
+        with trio.move_on_after(HOUR - 1):
+            await connection.wait_closed()
+        assert connection.state is State.OPEN
+        nursery.cancel_scope.cancel()
+
+
+@every_kind
+async def test_without_an_interval_nobody_is_asked_or_cut(kind: str) -> None:
+    async with against(kind, ping_interval=None) as (connection, peer):
+        await trio.sleep(HOUR - 1)
+        assert connection.state is State.OPEN
         assert connection.latency is None
-        await peer.send_frame(PONG, payloads[-1])
+        await connection.send_message("first of all")
+        await peer.expect(TEXT, b"first of all")
+
+
+@every_kind
+async def test_without_a_timeout_pings_are_sent_and_nobody_is_cut(kind: str) -> None:
+    async with against(kind, ping_interval=60, ping_timeout=None) as (connection, peer), trio.open_nursery() as nursery:
+        frame = await peer.receive_frame()
+        assert (frame.opcode, trio.current_time()) == (PING, 60)
+        await peer.send_frame(PONG, frame.payload)
+        nursery.start_soon(answer_pings, peer, 1000)
+        await trio.sleep(HOUR - 100)
+        assert connection.state is State.OPEN
+        nursery.cancel_scope.cancel()
+
+
+@every_kind
+@pytest.mark.parametrize(("interval", "timeout"), [(1.0, 0.5), (0.2, 0.2), (100.0, 3.0)])
+async def test_other_times(kind: str, interval: float, timeout: float) -> None:
+    async with against(kind, ping_interval=interval, ping_timeout=timeout) as (connection, _):
+        assert await end_of(connection) == pytest.approx(interval + timeout, abs=0.11)
+
+
+@every_kind
+async def test_the_latency_is_measured_by_liveness(kind: str) -> None:
+    async with against(kind) as (connection, peer):
+        assert connection.latency is None
+        frame = await peer.receive_frame()
+        await trio.sleep(0.125)
+        await peer.send_frame(PONG, frame.payload)
         await settle()
-        assert connection.latency == pytest.approx(0)
+        assert connection.latency == 0.125
 
 
-async def test_the_rules_rest_while_the_connection_is_closing() -> None:
-    closing = against("memory", Role.CLIENT, disconnect_timeout=100, ping_interval=1, ping_timeout=1)
-    async with closing as (connection, peer), trio.open_nursery() as nursery:
-        nursery.start_soon(connection.aclose)
+@every_kind
+async def test_the_rules_rest_during_the_closing_handshake(kind: str) -> None:
+    async with against(kind, disconnect_timeout=100) as (connection, peer):
+        await trio.sleep(15)
+        begun = trio.current_time()
+        await connection.aclose()
+        assert trio.current_time() - begun == 100
         await peer.expect_close()
-        await trio.sleep(50)
-        assert connection.state is State.CLOSING
-        assert not peer.received
-        await peer.send_close()
-        await peer.aclose()
+        await peer.expect_end()
 
 
-async def test_a_waiting_ping_wakes_when_the_peer_is_taken_for_dead() -> None:
-    async with against() as (connection, _):
-        with pytest.raises(ConnectionLost, match="no progress"):
-            await connection.ping(b"anybody there?")
+@every_kind
+async def test_alarms_end_with_their_connections(kind: str) -> None:
+    def tasks() -> list[str]:
+        root = trio.lowlevel.current_root_task()
+        assert root is not None
+        names = [task.name for nursery in root.child_nurseries for task in nursery.child_tasks]
+        return [name for name in names if name.startswith("trio_ws")]
+
+    async with both_ends(kind, ping_interval=math.inf):
+        pass
+    async with both_ends(kind):
+        await trio.sleep(30)
+    await trio.sleep(HOUR)
+    assert tasks() == []
