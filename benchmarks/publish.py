@@ -1,6 +1,6 @@
 """Measure everything and write what the documentation shows; options are handed on to all three programs.
 
-Takes about half an hour, on a machine that has nothing else to do.
+Takes some twenty minutes, and a machine that has nothing else to do.
 """
 
 from __future__ import annotations

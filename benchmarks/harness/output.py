@@ -80,7 +80,9 @@ class Output:
     def _origin(self, results: Results, about: Mapping[str, str]) -> str:
         metric = self.tables[0].rows[0].metric.key if self.tables[0].rows else ""
         spread = results.spread(metric)
-        rounds = f"Medians of {self.options.rounds} rounds of {self.options.seconds:g} s each"
+        seconds = f"{self.options.seconds:g} s"
+        count = self.options.rounds
+        rounds = f"Medians of {count} rounds of {seconds} each" if count > 1 else f"One round of {seconds}"
         differed = "" if spread is None else f"; in the middle, rounds differed by {spread:.0%}"
         versions = ", ".join(f"{name} {version}" for name, version in sorted(self.versions.items()))
         where = f"{about['processor']}; {about['system']}; {about['Python']}"
