@@ -148,7 +148,8 @@ class Link:
             return
         while self.protocol.more:
             self._dispatch(b"")
-        if self.protocol.phase is not Phase.ENDING:  # what happens to the transport after the conversation is no cause
+        # what happens to the transport after the conversation is no cause
+        if self.protocol.phase is not Phase.ENDING:
             self._cause = self._cause or exc
         self.protocol.lose()
         self._end()

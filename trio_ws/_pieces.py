@@ -169,7 +169,9 @@ class MessageStream:
         raise StopAsyncIteration
 
 
-async def each_of(pieces: Iterable[str | Buffer] | AsyncIterable[str | Buffer]) -> AsyncGenerator[str | Buffer]:
+async def each_of(
+    pieces: Iterable[str | Buffer] | AsyncIterable[str | Buffer],
+) -> AsyncGenerator[str | Buffer]:
     """Yield the pieces; a generator that is left early is closed, as nobody else has it to close."""
     if not isinstance(pieces, AsyncIterable):
         for piece in pieces:

@@ -2,7 +2,7 @@
 
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Unpack
 
@@ -50,7 +50,7 @@ async def open_streams(kind: str) -> tuple[trio.abc.HalfCloseableStream, trio.ab
 @asynccontextmanager
 async def against(
     kind: str = "memory", role: Role = Role.SERVER, **options: Unpack[ConnectionOptions]
-) -> AsyncIterator[tuple[WebSocketConnection, RawPeer]]:
+) -> AsyncGenerator[tuple[WebSocketConnection, RawPeer]]:
     """Open a connection in this role against a scripted peer. In the end it is cut, and nothing may be left of it."""
     ours, theirs = await open_streams(kind)
     try:
@@ -88,7 +88,7 @@ async def shake_hands(
 
 
 @asynccontextmanager
-async def both_ends(kind: str, **options: Unpack[ConnectionOptions]) -> AsyncIterator[ConnectionPair]:
+async def both_ends(kind: str, **options: Unpack[ConnectionOptions]) -> AsyncGenerator[ConnectionPair]:
     """Open both ends of a connection."""
     with trio.fail_after(PATIENCE):
         pair: AbstractAsyncContextManager[ConnectionPair] = open_connection_pair(

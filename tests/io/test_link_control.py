@@ -269,5 +269,3 @@ async def test_oversize_and_ping_in_one_segment(kind: str) -> None:
         await peer.send(joined(peer, [(PING, b"before"), (BINARY, bytes(11)), (PING, b"after")]))
         await peer.expect(PONG, b"before")
         await peer.expect_close(1009)
-
-

@@ -13,8 +13,8 @@ from tests.io.link_kit import (
     PONG,
     TEXT,
     against,
-    bounded_kind,
     both_ends,
+    bounded_kind,
     close_payload,
     every_kind,
     every_role,
@@ -57,7 +57,7 @@ async def test_pieces_follow_the_network(kind: str, role: Role, opcode: int) -> 
         async def receive() -> None:
             async with connection.receive_stream() as pieces:
                 async for piece in pieces:
-                    received.append(piece)
+                    received.append(piece)  # noqa: PERF401 - each when it comes
             received.append(await connection.get_message())
 
         nursery.start_soon(receive)
@@ -281,7 +281,9 @@ async def test_the_connection_ends_inside(kind: str, role: Role, way: str) -> No
             for _ in range(2):
                 with pytest.raises(ConnectionClosed) as caught:
                     await anext(pieces)
-                assert isinstance(caught.value, ConnectionEnded if way in ("close", "aclose") else ConnectionLost)
+                assert isinstance(
+                    caught.value, ConnectionEnded if way in ("close", "aclose") else ConnectionLost
+                )
         with pytest.raises(ConnectionClosed):
             await connection.get_message()
         with pytest.raises(ConnectionClosed):
@@ -310,7 +312,9 @@ async def test_pieces_that_come_behind_our_close_frame(kind: str) -> None:
 @every_kind
 async def test_pieces_and_the_end_in_one_read(kind: str) -> None:
     async with against(kind) as (connection, peer):
-        data = b"".join(fragments(peer, TEXT, [b"be", b"gin"])) + peer.encode_frame(CLOSE, close_payload(1000))
+        data = b"".join(fragments(peer, TEXT, [b"be", b"gin"])) + peer.encode_frame(
+            CLOSE, close_payload(1000)
+        )
         async with connection.receive_stream() as pieces:
             await peer.send(data)
             assert [piece async for piece in pieces] == ["be", "gin"]
@@ -389,7 +393,8 @@ async def each(*pieces: str | bytes) -> AsyncIterator[str | bytes]:
 @every_kind
 @every_role
 @pytest.mark.parametrize(
-    "pieces", [["one"], ["one", "two"], ["", "a", ""], [b"one", bytearray(b"two"), memoryview(b"three")], [b""]]
+    "pieces",
+    [["one"], ["one", "two"], ["", "a", ""], [b"one", bytearray(b"two"), memoryview(b"three")], [b""]],
 )
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_what_goes_out(kind: str, role: Role, pieces: list[str | bytes], asynchronous: bool) -> None:
@@ -428,7 +433,9 @@ async def test_streams_of_many_tasks_do_not_mix(kind: str) -> None:
         for number in range(20):
             nursery.start_soon(stream, number)
             nursery.start_soon(plain, number + 100)
-        sizes = {number: [100] * 5 for number in range(100, 120)} | {number: [100_000] for number in range(20)}
+        sizes = {number: [100] * 5 for number in range(100, 120)} | {
+            number: [100_000] for number in range(20)
+        }
         for _ in range(120):
             message = await server.get_message()
             assert isinstance(message, bytes)

@@ -201,7 +201,8 @@ class SocketTransport(Transport):
         except Exception as failure:  # noqa: BLE001 - a receiver's failure ends its own connection only
             log_failure("a receiver failed when its connection was lost", failure)
         self._error = None
-        del self._receiver  # nothing is told any more; else both would keep each other, until the collector comes by
+        # nothing is told any more; else both would keep each other, until the collector comes by
+        del self._receiver
 
     @property
     def _reads(self) -> bool:

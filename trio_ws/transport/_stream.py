@@ -218,4 +218,5 @@ class StreamTransport(Transport):
         self._buffered = 0
         error, self._error = self._error, None  # its traceback leads back here
         self._call(self._receiver.connection_lost, error)
-        del self._receiver  # nothing is told any more; else both would keep each other, until the collector comes by
+        # nothing is told any more; else both would keep each other, until the collector comes by
+        del self._receiver
