@@ -6,19 +6,17 @@ was woken with, and when it has just begun to wait. Afterwards a connection eith
 what is sent and received next must show, or it is over for both sides.
 """
 
-import itertools
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Literal, Unpack
 
 import pytest
 import trio
-import trio.testing
 import trustme
 
-from tests.io.api_kit import raw_client, receive_all, serving, serving_in_memory
+from tests.io.api_kit import raw_client, receive_all, serving_in_memory
 from tests.io.link_kit import PATIENCE, settle, settle_until
 from tests.io.transport_kit import open_pair
 from trio_ws import (
@@ -140,7 +138,7 @@ async def cancel_everywhere(attempt: Callable[[Canceller], Awaitable[object]], *
 
 
 @asynccontextmanager
-async def both_ends(kind: str, **options: Unpack[ConnectionOptions]) -> AsyncIterator[ConnectionPair]:
+async def both_ends(kind: str, **options: Unpack[ConnectionOptions]) -> AsyncGenerator[ConnectionPair]:
     """Open both ends of a connection over a stream of this kind. In the end nothing may be left of it."""
     near, far = await open_pair(kind)
     async with open_connection_pair((near, far), **options) as ends:
@@ -171,21 +169,27 @@ async def drive(ws: WebSocketConnection, peer: WebSocketConnection) -> tuple[Mes
         await peer.send_message("last")
     await ws.ping()
     await peer.ping()
+    await settle()
     assert ws.closed is None
     assert ws.buffered_amount == 0
     return left[ws], left[peer]
 
 
-async def bury(ws: WebSocketConnection, peer: WebSocketConnection) -> tuple[Messages, ConnectionClosed]:
-    """Look at a connection that must be over, and return what the peer received and how it was told the end."""
+async def bury(ws: WebSocketConnection, peer: WebSocketConnection) -> tuple[Messages, int]:
+    """Look at a connection that must be over, and return what the peer received, and with what code it ended there."""
     with pytest.raises(ConnectionClosed):
         await ws.send_message("too late")
     with pytest.raises(ConnectionClosed):
         await ws.get_message()
-    last_words = await receive_all(peer)
+    received, error = await receive_all(peer)
     await ws.wait_closed()
     await peer.wait_closed()
-    return last_words
+    return received, code_of(error)
+
+
+def code_of(error: ConnectionClosed) -> int:
+    assert error.reason is not None
+    return error.reason.code
 
 
 # Receiving
@@ -207,7 +211,7 @@ async def test_receiving_loses_doubles_and_reorders_nothing(kind: str, receiver:
 
     async def attempt(canceller: Canceller) -> None:
         received: Messages = []
-        async with both_ends(kind) as (ws, peer), trio.open_nursery() as nursery:
+        async with both_ends(kind) as (ws, peer):
 
             async def send_all() -> None:
                 for message in messages:
@@ -218,9 +222,9 @@ async def test_receiving_loses_doubles_and_reorders_nothing(kind: str, receiver:
                 while len(received) < len(messages):
                     received.append(await RECEIVERS[receiver](ws))
 
-            nursery.start_soon(send_all)
-            await canceller.run(receive_all_of_them)
-            await settle()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send_all)
+                await canceller.run(receive_all_of_them)
             assert await drive(ws, peer) == (messages[len(received) :], [])
 
     await cancel_everywhere(attempt)
@@ -241,7 +245,7 @@ async def test_receiving_from_a_queue_that_has_stopped_reading(kind: str) -> Non
 
             async def receive_some() -> None:
                 for _ in range(6):
-                    received.append(await ws.get_message())  # noqa: PERF401 - what came before a cancellation counts
+                    received.append(await ws.get_message())
 
             nursery.start_soon(send_all)
             await settle()
@@ -260,7 +264,7 @@ async def test_a_cancelled_receiver_leaves_its_message_to_the_next(kind: str) ->
 
     async def attempt(canceller: Canceller) -> None:
         received: Messages = []
-        async with both_ends(kind) as (ws, peer), trio.open_nursery() as nursery:
+        async with both_ends(kind) as (ws, peer):
 
             async def receive() -> None:
                 received.append(await ws.get_message())
@@ -270,10 +274,10 @@ async def test_a_cancelled_receiver_leaves_its_message_to_the_next(kind: str) ->
                 await peer.send_message("one")
                 await peer.send_message("two")
 
-            nursery.start_soon(send)
-            nursery.start_soon(receive)
-            cancelled = await canceller.run(receive)
-            await settle()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send)
+                nursery.start_soon(receive)
+                cancelled = await canceller.run(receive)
             left, _ = await drive(ws, peer)
             assert sorted([*received, *left], key=str) == ["one", "two"]
             assert len(received) == (1 if cancelled else 2)
@@ -291,7 +295,7 @@ async def test_receiving_in_pieces(kind: str, whole: bool) -> None:
     async def attempt(canceller: Canceller) -> None:
         received: list[str | bytes] = []
         begun = False
-        async with both_ends(kind) as (ws, peer), trio.open_nursery() as nursery:
+        async with both_ends(kind) as (ws, peer):
 
             async def pieces_one_by_one() -> AsyncGenerator[str, None]:
                 nonlocal begun
@@ -308,11 +312,12 @@ async def test_receiving_in_pieces(kind: str, whole: bool) -> None:
                     async for piece in stream:
                         received.append(piece)  # noqa: PERF401 - what came before a cancellation counts
 
-            nursery.start_soon(send)
-            if whole:
-                await settle()
-            cancelled = await canceller.run(receive)
-            begun_before = begun or whole
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send)
+                if whole:
+                    await settle()
+                cancelled = await canceller.run(receive)
+                begun_before = begun or whole
             left, nothing = await drive(ws, peer)
             text = "".join(piece for piece in received if isinstance(piece, str))
             assert nothing == []
@@ -360,11 +365,9 @@ async def fill(ws: WebSocketConnection) -> Messages:
 
 
 @asynccontextmanager
-async def without_room(kind: str) -> AsyncIterator[tuple[ConnectionPair, Messages, Callable[[], None]]]:
-    """Both ends of a connection on which the client has to wait for room, what it has sent, and what makes the server
-    read on, once all others wait.
-    """
-    async with both_ends(kind, message_queue_size=1, message_queue_bytes=1) as ends, trio.open_nursery() as nursery:
+async def without_room(kind: str) -> AsyncGenerator[tuple[ConnectionPair, Callable[[], Awaitable[None]]]]:
+    """Both ends of a connection on which the client has to wait for room, and what has the server make some."""
+    async with both_ends(kind, message_queue_size=1, message_queue_bytes=1) as ends:
         sent = await fill(ends.client)
         received: Messages = []
 
@@ -374,7 +377,14 @@ async def without_room(kind: str) -> AsyncIterator[tuple[ConnectionPair, Message
                 received.append(await ends.server.get_message())
             assert received == sent
 
-        yield ends, sent, lambda: nursery.start_soon(read_on)
+        yield ends, read_on
+
+
+@asynccontextmanager
+async def with_room(kind: str) -> AsyncGenerator[tuple[ConnectionPair, Callable[[], Awaitable[None]]]]:
+    """The same for a client that need not wait."""
+    async with both_ends(kind) as ends:
+        yield ends, settle
 
 
 @bounded_kind
@@ -382,10 +392,10 @@ async def test_sending_without_room(kind: str) -> None:
     """What waited for room and was cancelled is not sent."""
 
     async def attempt(canceller: Canceller) -> None:
-        async with without_room(kind) as ((ws, peer), _, let_the_peer_read):
-            let_the_peer_read()
-            cancelled = await canceller.run(lambda: ws.send_message("that"))
-            await settle()
+        async with without_room(kind) as ((ws, peer), read_on):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read_on)
+                cancelled = await canceller.run(lambda: ws.send_message("that"))
             assert await drive(ws, peer) == ([], [] if cancelled else ["that"])
 
     await cancel_everywhere(attempt)
@@ -397,15 +407,15 @@ async def test_a_cancelled_sender_does_not_hold_up_those_behind_it(kind: str, ca
     """Senders wait in a queue for room; one leaves it, the others keep their order."""
 
     async def attempt(canceller: Canceller) -> None:
-        async with without_room(kind) as ((ws, peer), _, let_the_peer_read), trio.open_nursery() as nursery:
-            for number in range(3):
-                if number == cancelled_one:
-                    nursery.start_soon(canceller.run, lambda: ws.send_message(str(cancelled_one)))
-                else:
-                    nursery.start_soon(ws.send_message, str(number))
-                await settle()
-            let_the_peer_read()
-            await settle()
+        async with without_room(kind) as ((ws, peer), read_on):
+            async with trio.open_nursery() as nursery:
+                for number in range(3):
+                    if number == cancelled_one:
+                        nursery.start_soon(canceller.run, lambda: ws.send_message(str(cancelled_one)))
+                    else:
+                        nursery.start_soon(ws.send_message, str(number))
+                    await settle()
+                await read_on()
             expected: Messages = [
                 str(number) for number in range(3) if number != cancelled_one or not canceller.cancelled
             ]
@@ -439,31 +449,22 @@ async def test_sending_in_pieces(kind: str, room: bool) -> None:
     """Before the first piece nothing was sent; later the peer is told that the message will not be finished."""
     unfinished = 0
 
-    async def attempt_with(canceller: Canceller, ws: WebSocketConnection, peer: WebSocketConnection) -> None:
+    async def attempt(canceller: Canceller) -> None:
         nonlocal unfinished
         source = Source()
-        cancelled = await canceller.run(lambda: ws.send_stream(source()))
-        assert source.closed or source.yielded == 0
-        await settle()
-        if not cancelled:
-            assert await drive(ws, peer) == ([], ["first second third"])
-        elif ws.closed is None:
-            assert source.yielded <= 1
-            assert await drive(ws, peer) == ([], [])
-        else:
-            received, error = await bury(ws, peer)
-            assert received == []
-            assert error.reason.code == 1011
-            unfinished += 1
-
-    async def attempt(canceller: Canceller) -> None:
-        if room:
-            async with both_ends(kind) as (ws, peer):
-                await attempt_with(canceller, ws, peer)
-        else:
-            async with without_room(kind) as ((ws, peer), _, let_the_peer_read):
-                let_the_peer_read()
-                await attempt_with(canceller, ws, peer)
+        async with (with_room if room else without_room)(kind) as ((ws, peer), read_on):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read_on)
+                cancelled = await canceller.run(lambda: ws.send_stream(source()))
+            assert source.closed or source.yielded == 0
+            if not cancelled:
+                assert await drive(ws, peer) == ([], ["first second third"])
+            elif ws.closed is None:
+                assert source.yielded <= 1
+                assert await drive(ws, peer) == ([], [])
+            else:
+                assert await bury(ws, peer) == ([], 1011)
+                unfinished += 1
 
     await cancel_everywhere(attempt)
     assert unfinished > 0
@@ -490,10 +491,10 @@ async def test_ping_without_room(kind: str) -> None:
     """It waits for room, then for its pong."""
 
     async def attempt(canceller: Canceller) -> None:
-        async with without_room(kind) as ((ws, peer), _, let_the_peer_read):
-            let_the_peer_read()
-            await canceller.run(lambda: ws.ping("one"))
-            await settle()
+        async with without_room(kind) as ((ws, peer), read_on):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read_on)
+                await canceller.run(lambda: ws.ping("one"))
             assert await ws.ping("one") >= 0
             assert await drive(ws, peer) == ([], [])
 
@@ -512,9 +513,9 @@ async def test_aclose(kind: str, closer: Role) -> None:
             await settle()
             if await canceller.run(lambda: ws.aclose(1001, "away")):
                 assert ws.state is State.CLOSED
-            received, error = await bury(ws, peer)
+            received, code = await bury(ws, peer)
             assert received == ["before"]
-            assert error.reason.code in ((1001, 1006) if canceller.cancelled else (1001,))
+            assert code in ((1001, 1006) if canceller.cancelled else (1001,))
 
     await cancel_everywhere(attempt)
 
@@ -568,7 +569,7 @@ async def echo(request: WebSocketRequest) -> None:
 
 
 @asynccontextmanager
-async def echoing(scheme: Scheme) -> AsyncIterator[tuple[str, ssl.SSLContext | None, trio.Nursery]]:
+async def echoing(scheme: Scheme) -> AsyncGenerator[tuple[str, ssl.SSLContext | None, trio.Nursery]]:
     """A server, as its URL, the context to connect to it with, and the nursery of its connections' tasks."""
     server_context, context = contexts() if scheme == "wss" else (None, None)
     async with trio.open_nursery() as handlers, trio.open_nursery() as nursery:
@@ -604,7 +605,7 @@ async def test_open_websocket_url(scheme: Scheme) -> None:
                     await ws.send_message("too late")
             await settle_until(lambda: not handlers.child_tasks)
 
-        await cancel_everywhere(attempt)
+        await cancel_everywhere(attempt, bare=False)  # Trio dials several addresses at once
 
 
 @every_scheme
@@ -629,7 +630,7 @@ async def test_connect_websocket_url(scheme: Scheme) -> None:
             await settle()
             assert [*nursery.child_tasks] == before
 
-        await cancel_everywhere(attempt)
+        await cancel_everywhere(attempt, bare=False)  # Trio dials several addresses at once
 
 
 @pytest.mark.parametrize("kind", ["tcp", "memory", "lockstep", "tls"])
@@ -642,11 +643,6 @@ async def test_wrap_client_stream(kind: str) -> None:
         opened: list[WebSocketConnection] = []
         async with trio.open_nursery() as nursery, trio.open_nursery() as answering:
 
-            async def answer() -> None:
-                await settle()
-                if not canceller.cancelled:
-                    await peer.receive_head()
-
             async def connect() -> None:
                 opened.append(await wrap_client_stream(nursery, near, "localhost", "/"))
 
@@ -657,17 +653,253 @@ async def test_wrap_client_stream(kind: str) -> None:
                 except (AssertionError, trio.BrokenResourceError):  # the client has gone
                     assert canceller.scope.cancel_called
 
-            del answer
             answering.start_soon(serve)
             if await canceller.run(connect):
-                await peer.receive_rest()
+                await settle()
                 assert not nursery.child_tasks
-                continue_with: list[WebSocketConnection] = []
-            else:
-                continue_with = opened
-            for ws in continue_with:
+            for ws in opened:
                 assert await ws.get_message() == "hello"
                 ws.terminate()
+        assert await peer.receive_rest() == b""
         await trio.aclose_forcefully(far)
 
     await cancel_everywhere(attempt)
+
+
+# Answering
+
+
+@asynccontextmanager
+async def asked(kind: str) -> AsyncGenerator[tuple[WebSocketRequest, RawPeer, trio.Nursery]]:
+    """A request that waits for its answer, the client, which reads it whole, and the nursery of the connection."""
+    near, far = await open_pair(kind)
+    client = RawPeer(far, Role.CLIENT)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send, handshake_request())
+        request = await wrap_server_stream(nursery, near)
+        await settle()
+        assert not nursery.child_tasks
+        yield request, client, nursery
+    await trio.aclose_forcefully(far)
+
+
+answering_kind = pytest.mark.parametrize("kind", ["tcp", "memory", "lockstep", "tls"])
+
+
+@answering_kind
+async def test_accept(kind: str) -> None:
+    """Either the connection works, or the client is cut off and the request is used up."""
+
+    async def attempt(canceller: Canceller) -> None:
+        answers: list[bytes] = []
+        async with asked(kind) as (request, client, nursery):
+
+            async def receive_answer() -> None:
+                await settle()
+                try:
+                    answers.append(await client.receive_head())
+                except AssertionError:  # it ended before
+                    answers.append(b"")
+
+            async with trio.open_nursery() as reading:
+                reading.start_soon(receive_answer)
+                cancelled = await canceller.run(request.accept)
+            with pytest.raises(RuntimeError):
+                await request.accept()
+            if cancelled:
+                assert request.connection is None
+                assert not nursery.child_tasks
+                assert await client.receive_rest() == b""
+                return
+            assert answers[0].startswith(b"HTTP/1.1 101 ")
+            ws = request.connection
+            assert ws is not None
+            await client.send_frame(1, b"hello")
+            assert await ws.get_message() == "hello"
+            await ws.send_message(b"hello")
+            await client.expect(2, b"hello")
+            ws.terminate()
+
+    await cancel_everywhere(attempt)
+
+
+@answering_kind
+async def test_reject(kind: str) -> None:
+    """The client has the whole answer or sees the end, and the request is used up."""
+
+    async def attempt(canceller: Canceller) -> None:
+        rests: list[bytes] = []
+        async with asked(kind) as (request, client, nursery):
+
+            async def receive_answer() -> None:
+                await settle()
+                rests.append(await client.receive_rest())
+                await settle()
+                await client.aclose()
+
+            async with trio.open_nursery() as reading:
+                reading.start_soon(receive_answer)
+                begun = trio.current_time()
+                cancelled = await canceller.run(lambda: request.reject(404, body=b"not here"))
+                assert not cancelled or trio.current_time() == begun
+            with pytest.raises(RuntimeError):
+                await request.reject(404)
+            assert request.connection is None
+            assert not nursery.child_tasks
+        [answer] = rests
+        if answer or not cancelled:
+            assert answer.startswith(b"HTTP/1.1 404 ")
+            assert answer.endswith(b"not here")
+
+    await cancel_everywhere(attempt)
+
+
+@answering_kind
+async def test_wrap_server_stream(kind: str) -> None:
+    """A client that is not heard to the end is told so, or sees the end at least."""
+
+    async def attempt(canceller: Canceller) -> None:
+        near, far = await open_pair(kind)
+        client = RawPeer(far, Role.CLIENT)
+        requests: list[WebSocketRequest] = []
+        rests: list[bytes] = []
+        async with trio.open_nursery() as nursery:
+
+            async def send_in_halves() -> None:
+                head = handshake_request()
+                try:
+                    for half in (head[:40], head[40:]):
+                        await settle()
+                        await client.send(half)
+                except trio.BrokenResourceError:
+                    assert canceller.scope.cancel_called
+                rests.append(await client.receive_rest())
+                await trio.aclose_forcefully(far)
+
+            async def receive() -> None:
+                requests.append(await wrap_server_stream(nursery, near))
+
+            async with trio.open_nursery() as sending:
+                sending.start_soon(send_in_halves)
+                cancelled = await canceller.run(receive)
+                for request in requests:
+                    await request.reject(404)
+            assert not nursery.child_tasks
+        assert cancelled is not bool(requests)
+        [answer] = rests
+        assert answer[:13] in ((b"", b"HTTP/1.1 503 ") if cancelled else (b"HTTP/1.1 404 ",))
+
+    await cancel_everywhere(attempt)
+
+
+# Serving
+
+
+class Visitors:
+    """Clients of a server that may end at any moment: one with an open connection, one in the middle of its request."""
+
+    def __init__(self) -> None:
+        self.server: WebSocketServer | None = None
+        self.echoes = 0
+        self.close_code: int | None = None
+        self.farewell: bytes | None = None
+
+    async def come(self, port: int, context: ssl.SSLContext | None) -> None:
+        """Visit, and stay to the end. What an ended server does to its clients is no error here."""
+        scheme = "ws" if context is None else "wss"
+        async with trio.open_nursery() as nursery:
+            try:
+                ws = await connect_websocket_url(nursery, f"{scheme}://127.0.0.1:{port}", context)
+            except (HandshakeError, OSError):
+                return
+            try:
+                await ws.send_message("hello")
+                assert await ws.get_message() == "hello"
+                self.echoes += 1
+                nursery.start_soon(self._knock, port)
+                await ws.get_message()
+            except ConnectionClosed as exc:
+                self.close_code = code_of(exc)
+
+    async def _knock(self, port: int) -> None:
+        """Begin a request; a server with TLS finds the beginning of no handshake."""
+        try:
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+        except OSError:
+            return
+        async with stream:
+            peer = RawPeer(stream, Role.CLIENT)
+            try:
+                await peer.send(handshake_request()[:40])
+                self.farewell = await peer.receive_rest()
+            except trio.BrokenResourceError:
+                self.farewell = b""
+
+
+@every_scheme
+async def test_serve_websocket(scheme: Scheme) -> None:
+    """With an open connection and half a request: both clients see the end, and no task is left."""
+    server_context, context = contexts() if scheme == "wss" else (None, None)
+    codes: set[int | None] = set()
+    farewells: set[bytes] = set()
+
+    async def attempt(canceller: Canceller) -> None:
+        visitors = Visitors()
+        async with trio.open_nursery() as nursery:
+
+            async def visit(port: int) -> None:
+                await visitors.come(port, context)
+
+            async def close_when_quiet(server: WebSocketServer) -> None:
+                await settle()
+                await server.aclose()
+
+            class Started(trio.TaskStatus[WebSocketServer]):
+                def started(self, value: WebSocketServer | None = None) -> None:
+                    assert value is not None
+                    visitors.server = value
+                    nursery.start_soon(visit, value.port)
+                    nursery.start_soon(close_when_quiet, value)
+
+            async def serve() -> None:
+                await serve_websocket(echo, "127.0.0.1", 0, server_context, task_status=Started(), drain=1)
+
+            begun = trio.current_time()
+            await canceller.run(serve)
+            assert trio.current_time() - begun <= 1
+            if visitors.server is not None:
+                assert visitors.server.connections == set()
+        if visitors.echoes:
+            codes.add(visitors.close_code)
+        if visitors.farewell is not None:
+            farewells.add(visitors.farewell[:13])
+
+    await cancel_everywhere(attempt, bare=False)  # a server is a nursery
+    assert 1001 in codes
+    assert codes <= {1001, 1006}
+    assert scheme == "wss" or b"HTTP/1.1 503 " in farewells
+
+
+async def test_closing_a_server() -> None:
+    """Cancelled, it cuts what is left at once; in any case nothing is."""
+
+    async def attempt(canceller: Canceller) -> None:
+        async with serving_in_memory(echo) as (server, listener), trio.open_nursery() as nursery:
+            ws = await wrap_client_stream(nursery, listener.connect(), "localhost", "/")
+            half = raw_client(listener)
+            await half.send(handshake_request()[:40])
+            silent = raw_client(listener)
+            await silent.handshake()
+            await settle()
+            begun = trio.current_time()
+            cancelled = await canceller.run(lambda: server.aclose(drain=5))
+            assert trio.current_time() - begun <= (0 if cancelled else 5)
+            received, _ = await receive_all(ws)
+            assert received == []
+            await settle()
+            assert server.connections == set()
+            assert (await half.receive_rest())[:13] in (b"", b"HTTP/1.1 503 ")
+            rest = await silent.receive_rest()
+            assert rest[:1] in (b"", b"\x88")
+
+    await cancel_everywhere(attempt, bare=False)  # it closes all connections at once
