@@ -15,13 +15,8 @@ if TYPE_CHECKING:
     from .protocol import Protocol
     from .transport import Transport
 
-#: Seconds between two looks at a peer for which bytes wait in the transport.
+#: Seconds between two looks at a peer for which bytes wait in the transport, as a ping itself may for a moment.
 GLANCE = 1.0
-
-
-#: A transport that writes in a task of its own has not sent a ping yet when it is told to, and what the peer is given to
-#: answer is counted from the look that finds the ping gone: the first one is this many seconds later.
-LOOK_AGAIN = 0.1
 
 
 class PingWaiter:
@@ -83,8 +78,6 @@ class Pings:
             self._ledger.sent(self._keepalive, now)
             transport.write(*protocol.send_ping(self._keepalive))
             when = self._liveness.pinged(now, transport.accepted, transport.buffered)
-            if transport.buffered:
-                when = min(when, now + LOOK_AGAIN)
         # progress is dated when it is seen: while bytes wait, looking often keeps the verdict from coming late
         return min(when, now + GLANCE) if transport.buffered else when
 

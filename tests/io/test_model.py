@@ -117,7 +117,9 @@ class Schedule:
     async def stream(self, side: Side, size: int) -> None:
         message = side.message(size)
         step = len(message) // 3 + 1
-        await side.connection.send_stream(message[start : start + step] for start in range(0, len(message), step))
+        await side.connection.send_stream(
+            message[start : start + step] for start in range(0, len(message), step)
+        )
         side.committed.append(message)
 
     async def receive(self, side: Side, count: int) -> None:
