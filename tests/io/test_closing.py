@@ -18,9 +18,11 @@ from tests.io.link_kit import (
     every_kind,
     every_role,
     joined,
+    open_streams,
     reset,
     settle,
     settle_until,
+    shake_hands,
 )
 from trio_ws import (
     CloseReason,
@@ -32,7 +34,7 @@ from trio_ws import (
     WebSocketConnection,
 )
 from trio_ws.protocol import Role
-from trio_ws.testing import Frame, RawPeer
+from trio_ws.testing import FaultyStream, Frame, RawPeer
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -580,3 +582,37 @@ async def test_violation_inside_a_fragmented_message(kind: str) -> None:
         assert isinstance(caught.value.__cause__, RemoteProtocolError)
         assert caught.value.sent == CloseReason(1007)
         assert caught.value.received is None
+
+
+@every_kind
+@every_role
+async def test_no_time_for_closing_at_all(kind: str, role: Role) -> None:
+    async with against(kind, role, disconnect_timeout=0) as (connection, peer):
+        begun = trio.current_time()
+        await connection.aclose()
+        await peer.receive_rest()  # a close frame, if there was time for it
+        assert trio.current_time() == begun
+        assert connection.timed_out
+    async with against(kind, role, disconnect_timeout=0) as (connection, peer):
+        await peer.send(joined(peer, [(TEXT, b"x"), (CLOSE, close_payload(1000))]))
+        await connection.wait_closed()
+        assert trio.current_time() == begun
+        assert await connection.get_message() == "x"
+
+
+@every_role
+@pytest.mark.parametrize("kind", ["memory", "lockstep"])
+async def test_a_conversation_byte_by_byte(kind: str, role: Role) -> None:
+    """FI06: how the bytes are cut makes no difference."""
+    ours, theirs = await open_streams(kind)
+    slow = FaultyStream(ours, receive=itertools.repeat(1), send=itertools.repeat(1))
+    async with trio.open_nursery() as nursery:
+        connection, peer = await shake_hands(nursery, slow, theirs, role)
+        nursery.start_soon(echo, connection)
+        frames = [(TEXT, "aé€".encode()), (BINARY, b""), (PING, b"now"), (BINARY, bytes(300))]
+        nursery.start_soon(peer.send, joined(peer, [*frames, (CLOSE, close_payload(1001, "bye"))]))
+        for opcode, payload in frames:
+            await peer.expect(PONG if opcode == PING else opcode, payload)
+        await peer.expect_close(1001, "bye")
+        await peer.aclose()
+    assert connection.closed == CloseReason(1001, "bye")
