@@ -18,7 +18,7 @@ from ._config import ServerConfig, ServerOptions
 from ._endpoint import Endpoint, endpoint_of
 from ._errors import ConnectionClosed, HandshakeError
 from ._request import Answer, WebSocketRequest, receive_request
-from .protocol import encode_close
+from .protocol import State, encode_close
 from .transport import UnixListener, accept_forever, log_failure, open_tcp_listeners
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ class WebSocketServer:
                 log_failure("a connection's handler failed", failure)
             if interruption is None:
                 await _end(request, 1011, 500)
-            elif not _has_gone(request):
+            elif not _is_over(request):
                 if self._drained_at == math.inf:  # else `aclose` has said when
                     self._drained_at = trio.current_time() + self._config.drain
                 with trio.CancelScope(shield=True, deadline=self._drained_at) as talk.farewell:
@@ -283,6 +283,13 @@ def _has_gone(request: WebSocketRequest) -> bool:
     if request.connection is None:
         return request.answer is Answer.BEGUN
     return request.connection.closed is not None
+
+
+def _is_over(request: WebSocketRequest) -> bool:
+    """Say whether there is nothing left to wait for; a connection that is closing still has its close frame to deliver."""
+    if request.connection is None:
+        return request.answer is Answer.BEGUN
+    return request.connection.state is State.CLOSED
 
 
 def _failure(exc: BaseException, request: WebSocketRequest) -> Exception | None:
