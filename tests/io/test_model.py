@@ -117,9 +117,13 @@ class Schedule:
     async def stream(self, side: Side, size: int) -> None:
         message = side.message(size)
         step = len(message) // 3 + 1
-        await side.connection.send_stream(
-            message[start : start + step] for start in range(0, len(message), step)
-        )
+        try:
+            await side.connection.send_stream(
+                message[start : start + step] for start in range(0, len(message), step)
+            )
+        except trio.Cancelled:
+            side.closed_here = side.closed_here or side.connection.closed is not None
+            raise
         side.committed.append(message)
 
     async def receive(self, side: Side, count: int) -> None:
@@ -173,13 +177,14 @@ async def finish(run: Schedule, last: str) -> None:
                 nursery.start_soon(drain, side)
         return
     near.closed_here = True
-    far.closed_here = last == "close both"
+    both = last == "close both"
+    far.closed_here = far.closed_here or both
     async with trio.open_nursery() as nursery:
         if last == "terminate":
             near.connection.terminate()
         else:
             nursery.start_soon(near.connection.aclose, 4001)
-        if far.closed_here:
+        if both:
             nursery.start_soon(far.connection.aclose, 4002)
         nursery.start_soon(drain, far)
 
