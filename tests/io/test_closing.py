@@ -148,6 +148,19 @@ async def test_an_end_with_nothing_unanswered_is_answered_at_once(kind: str) -> 
 
 
 @every_kind
+async def test_an_end_when_all_is_answered_is_answered_at_once(kind: str) -> None:
+    async with against(kind) as (connection, peer), trio.open_nursery() as nursery:
+        nursery.start_soon(echo, connection)
+        await peer.send_frame(TEXT, b"question")
+        await peer.expect(TEXT, b"question")
+        await settle()
+        begun = trio.current_time()
+        await peer.send_close(1001)
+        await peer.expect_close(1001)
+        assert trio.current_time() == begun
+
+
+@every_kind
 async def test_messages_can_be_sent_until_the_end_is_answered(kind: str) -> None:
     async with against(kind) as (connection, peer):
         await peer.send(joined(peer, [(TEXT, b"question"), (CLOSE, close_payload(1000))]))
