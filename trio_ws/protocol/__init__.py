@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ._accel import Decoder, accelerated, apply_mask, encode_frame
 from ._close import CloseCode, CloseReason, encode_close, may_be_sent
-from ._codec import Decoder, encode_frame
 from ._errors import ERRORS, LocalProtocolError, ProtocolError, RemoteProtocolError
 from ._events import Close, Event, Fragment, Ping, Pong
 from ._handshake import HandshakeFailed, Request, Response
@@ -21,7 +21,7 @@ from ._headers import (
 )
 from ._limits import Limits
 from ._liveness import Liveness, PingLedger, Verdict
-from ._mask import MaskPool, apply_mask
+from ._mask import MaskPool
 from ._protocol import Protocol, Role
 from ._state import Input, Phase, State
 
@@ -59,6 +59,7 @@ __all__ = [
     "ServerHandshake",
     "State",
     "Verdict",
+    "accelerated",
     "apply_mask",
     "encode_close",
     "encode_frame",

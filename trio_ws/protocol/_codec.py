@@ -20,7 +20,7 @@ from ._close import may_be_sent
 from ._errors import RemoteProtocolError
 from ._events import Close, Event, Fragment, Ping, Pong
 from ._limits import Limits
-from ._mask import apply_mask
+from ._mask import append_masked, apply_mask
 
 OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE, OP_PING, OP_PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -71,9 +71,10 @@ class Decoder:
         "_finished",
         "_fragments",
         "_in_pieces",
-        "_limits",
         "_mask",
         "_masked",
+        "_max_fragments",
+        "_max_message_size",
         "_message",
         "_more",
         "_opcode",
@@ -84,7 +85,8 @@ class Decoder:
 
     def __init__(self, *, masked: bool, limits: Limits) -> None:
         self._masked = masked
-        self._limits = limits
+        self._max_message_size = limits.max_message_size
+        self._max_fragments = limits.max_fragments
         self._finished = False  # whether a close frame or a violation was the last event there will be
         self._more = False
         self._pending = b""  # bytes that are not yet a header, a control frame, or an event
@@ -174,8 +176,7 @@ class Decoder:
         if opcode >= OP_CLOSE:
             if end > len(buffer):
                 return 0
-            payload = buffer[position:end]
-            events.append(self._control(opcode, apply_mask(payload, mask) if mask else payload))
+            events.append(self._control(opcode, apply_mask(buffer, mask, position, end)))
             return end - start
         return position - start + self._data(buffer, position, size, mask, first, events)
 
@@ -213,10 +214,10 @@ class Decoder:
 
     def _check_message_size(self, size: int) -> None:
         size += self._size
-        if size > self._limits.max_message_size:
+        if size > self._max_message_size:
             raise RemoteProtocolError(
                 "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH",
-                f"{size} bytes, {self._limits.max_message_size} are allowed",
+                f"{size} bytes, {self._max_message_size} are allowed",
             )
 
     def _control(self, opcode: int, payload: bytes) -> Event:
@@ -241,14 +242,13 @@ class Decoder:
         fragmented = self._opcode != OP_CONTINUATION or not first & FIN
         if not fragmented and start + size <= len(buffer) and not self._in_pieces:
             # the usual case: a message of one frame that is all there; nothing to remember
-            payload = buffer[start : start + size]
-            events.append(_message(first & OPCODE, apply_mask(payload, mask) if mask else payload))
+            events.append(_message(first & OPCODE, apply_mask(buffer, mask, start, start + size)))
             return size
         if self._opcode == OP_CONTINUATION:
             self._opcode = first & OPCODE
         self._fragments += fragmented
-        if self._fragments > self._limits.max_fragments:
-            raise RemoteProtocolError("WS_ERR_TOO_MANY_BUFFERED_PARTS", f"over {self._limits.max_fragments}")
+        if self._fragments > self._max_fragments:
+            raise RemoteProtocolError("WS_ERR_TOO_MANY_BUFFERED_PARTS", f"over {self._max_fragments}")
         self._size += size
         self._remaining = size
         self._mask = mask
@@ -257,13 +257,11 @@ class Decoder:
 
     def _payload(self, buffer: bytes, start: int, events: list[Event]) -> int:
         """Take what there is of the payload of the frame in progress; return the bytes taken."""
-        chunk = buffer[start : start + self._remaining]
-        size = len(chunk)
-        if self._mask:
-            chunk = apply_mask(chunk, self._mask)
-            turn = size & 3
-            self._mask = self._mask[turn:] + self._mask[:turn]
-        self._message += chunk
+        end = min(start + self._remaining, len(buffer))
+        size = end - start
+        append_masked(self._message, buffer, self._mask, start, end)
+        turn = size & 3
+        self._mask = self._mask[turn:] + self._mask[:turn]
         self._remaining -= size
         final = self._fin and not self._remaining
         if self._in_pieces:

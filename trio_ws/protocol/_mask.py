@@ -8,14 +8,23 @@ from collections.abc import Callable
 POOL_SIZE = 8192
 
 
-def apply_mask(data: bytes, mask: bytes) -> bytes:
-    """Return `data` with each byte XORed with the byte of `mask` at its position modulo four.
+def apply_mask(data: bytes, mask: bytes, start: int = 0, end: int | None = None) -> bytes:
+    """Return ``data[start:end]`` with each byte XORed with the byte of `mask` at its position modulo four.
 
-    Python's integers XOR whole machine words: measured at 64 bytes this takes 0.5 us, a loop over bytes 4 us.
+    An empty mask changes nothing. Python's integers XOR whole machine words: measured at 64 bytes this takes 0.5 us, a
+    loop over bytes 4 us.
     """
-    size = len(data)
+    chunk = data[start:end]
+    if not mask:
+        return chunk
+    size = len(chunk)
     repeated = (mask * (size // 4 + 1))[:size]
-    return (int.from_bytes(data, "little") ^ int.from_bytes(repeated, "little")).to_bytes(size, "little")
+    return (int.from_bytes(chunk, "little") ^ int.from_bytes(repeated, "little")).to_bytes(size, "little")
+
+
+def append_masked(target: bytearray, data: bytes, mask: bytes, start: int, end: int) -> None:
+    """Append to `target` what `apply_mask` returns."""
+    target += apply_mask(data, mask, start, end)
 
 
 class MaskPool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ._accel import Decoder, apply_mask, encode_frame, encode_header
 from ._close import encode_close
 from ._codec import (
     MAX_CONTROL_SIZE,
@@ -19,14 +20,11 @@ from ._codec import (
     OP_PONG,
     OP_TEXT,
     Data,
-    Decoder,
-    encode_frame,
-    encode_header,
 )
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import Close, Event
 from ._limits import Limits
-from ._mask import MaskPool, apply_mask
+from ._mask import MaskPool
 from ._state import MAY_RECEIVE, MAY_SEND, STATE_OF, TRANSITIONS, Input, Phase, State
 
 if TYPE_CHECKING:

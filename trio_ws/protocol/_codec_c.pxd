@@ -1,0 +1,41 @@
+# The types with which _codec.py is compiled as _codec_c; what the code does stands there alone.
+cimport cython
+
+from trio_ws.protocol._mask_c cimport append_masked, apply_mask
+
+cdef int OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE, OP_PING, OP_PONG
+cdef int FIN, RSV1, RSV2_3, OPCODE, MASK, LENGTH
+cdef int MAX_CONTROL_SIZE
+cdef long long MAX_FRAME_SIZE
+
+@cython.locals(header=bytes)
+cpdef bytes encode_frame(int opcode, bytes payload, bytes mask, bint fin=*)
+@cython.locals(first=int, masked=int, header=bytes)
+cpdef bytes encode_header(int opcode, Py_ssize_t size, bytes mask, bint fin=*)
+
+@cython.final
+cdef class Decoder:
+    cdef bint _masked, _finished, _more, _fin, _in_pieces
+    cdef bytes _pending, _mask
+    cdef int _opcode
+    cdef bytearray _message
+    cdef long long _size, _fragments, _checked, _remaining, _max_message_size, _max_fragments
+
+    @cython.locals(position=Py_ssize_t, taken=Py_ssize_t, buffer=bytes, events=list)
+    cpdef list decode(self, data, Py_ssize_t limit=*)
+    @cython.locals(available=Py_ssize_t, first=int, second=int, opcode=int, size=longlong, width=int, position=Py_ssize_t, end=Py_ssize_t, mask=bytes)
+    cdef Py_ssize_t _frame(self, bytes buffer, Py_ssize_t start, list events) except -1
+    @cython.locals(size=int)
+    cdef object _check_header(self, int first, int second, int opcode)
+    cdef object _check_length(self, long long size, int width)
+    cdef object _check_message_size(self, long long size)
+    cdef object _control(self, int opcode, bytes payload)
+    @cython.locals(fragmented=bint)
+    cdef Py_ssize_t _data(self, bytes buffer, Py_ssize_t start, long long size, bytes mask, int first, list events) except -1
+    @cython.locals(end=Py_ssize_t, size=Py_ssize_t, turn=Py_ssize_t, final=bint)
+    cdef Py_ssize_t _payload(self, bytes buffer, Py_ssize_t start, list events) except -1
+    @cython.locals(size=Py_ssize_t)
+    cdef object _piece(self, list events, bint final)
+
+cdef object _message(int opcode, bytes payload)
+cdef str _text(bytes payload)
