@@ -6,13 +6,15 @@ Nothing here uses the encoders or the tables of the package: what a test expects
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import ModuleType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import pytest
 from hypothesis import strategies as st
 
 from trio_ws.protocol._codec import Data, Decoder
@@ -28,7 +30,7 @@ MASK_KEY = b"\x37\xfa\x21\x3d"
 
 @dataclass(frozen=True)
 class Codec:
-    """A module of the protocol core that turns frames into messages and back."""
+    """The modules of the protocol core that turn frames into messages and back, and mask: in Python, or compiled."""
 
     name: str
 
@@ -36,8 +38,21 @@ class Codec:
         return self.name
 
     @property
+    def is_built(self) -> bool:
+        """Whether it is there; that it can be imported then is for the tests to say."""
+        return importlib.util.find_spec(f"trio_ws.protocol.{self.name}") is not None
+
+    @property
     def module(self) -> ModuleType:
         return importlib.import_module(f"trio_ws.protocol.{self.name}")
+
+    @property
+    def kernel(self) -> ModuleType:
+        return importlib.import_module(f"trio_ws.protocol.{self.name.replace('_codec', '_mask')}")
+
+    def find(self, name: str) -> Any:
+        """Return what `_accel` calls by this name where it has chosen this codec."""
+        return getattr(self.kernel if hasattr(self.kernel, name) else self.module, name)
 
     def decoder(self, peer: Peer, limits: Limits = Limits()) -> Decoder:
         made: Decoder = self.module.Decoder(masked=peer.masked, limits=limits)
@@ -52,8 +67,14 @@ class Codec:
         return made
 
 
+PYTHON, COMPILED = Codec("_codec"), Codec("_codec_c")
 #: Every codec that there is: all tests of frames run for each.
-CODECS = [Codec("_codec")]
+CODECS = [PYTHON, COMPILED]
+
+needs_compiled = pytest.mark.skipif(
+    not COMPILED.is_built,
+    reason="the compiled codec is not built: that takes a C compiler and Python's headers",
+)
 
 
 @dataclass(frozen=True)

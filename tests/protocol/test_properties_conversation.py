@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from tests.protocol.codec_kit import Seen, Violation, seen, without_text
 from trio_ws.protocol._errors import LocalProtocolError
@@ -209,4 +209,6 @@ class Conversation(RuleBasedStateMachine):
         self.each_side_has_heard_what_the_other_said()
 
 
-TestConversation = Conversation.TestCase
+@pytest.mark.usefixtures("codec_of_protocol")
+def test_conversation() -> None:
+    run_state_machine_as_test(Conversation)

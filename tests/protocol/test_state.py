@@ -14,6 +14,8 @@ from trio_ws.protocol._mask import MaskPool
 from trio_ws.protocol._protocol import Protocol, Role
 from trio_ws.protocol._state import MAY_RECEIVE, MAY_SEND, STATE_OF, TRANSITIONS, Input, Phase, State
 
+pytestmark = pytest.mark.usefixtures("codec_of_protocol")
+
 # The table itself
 
 
