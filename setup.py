@@ -11,21 +11,27 @@ import sys
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-OPTIMISE = ["/O2"] if sys.platform == "win32" else ["-O3"]
+SOURCES = {"_codec_c": "_codec.py", "_mask_c": "_mask_c.pyx"}
 
-setup(
-    ext_modules=cythonize(
-        [
-            Extension(f"trio_ws.protocol.{name}", [f"trio_ws/protocol/{source}"], extra_compile_args=OPTIMISE, optional=True)
-            for name, source in {"_codec_c": "_codec.py", "_mask_c": "_mask_c.pyx"}.items()
-        ],
-        build_dir="build",
-        # annotations are for the type checkers: an `int` of theirs may be larger than a machine's
-        compiler_directives={
-            "language_level": 3,
-            "annotation_typing": False,
-            "boundscheck": False,
-            "wraparound": False,
-        },
-    )
+# without debugging information, which Python's own flags ask for: five of six bytes of a module would be that
+FLAGS = ["/O2"] if sys.platform == "win32" else ["-O3", "-g0"]
+
+modules = cythonize(
+    [
+        Extension(f"trio_ws.protocol.{name}", [f"trio_ws/protocol/{source}"], extra_compile_args=FLAGS)
+        for name, source in SOURCES.items()
+    ],
+    build_dir="build",
+    force=True,  # that _codec.py depends on _codec_c.pxd is more than Cython sees, and it takes a second
+    # annotations are for the type checkers: an `int` of theirs may be larger than a machine's
+    compiler_directives={
+        "language_level": 3,
+        "annotation_typing": False,
+        "boundscheck": False,
+        "wraparound": False,
+    },
 )
+for module in modules:
+    module.optional = True  # not above: cythonize() makes new extensions, and forgets this
+
+setup(ext_modules=modules)
