@@ -12,6 +12,7 @@ import trio
 
 from ._cli_connect import connect
 from ._cli_serve import DEFAULT_HOST, DEFAULT_PORT, serve
+from .protocol import accelerated
 
 _STATUSES = """\
 exit status:
@@ -48,12 +49,17 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_STATUSES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    versions = f"trio_ws {version('trio_ws')} (Python {platform.python_version()}, Trio {version('trio')})"
-    parser.add_argument("--version", action="version", version=versions)
+    parser.add_argument("--version", action="version", version=_versions())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="echo messages, and serve a page to send some from"))
     _add_connect(commands.add_parser("connect", help="send lines as messages, and show what comes"))
     return parser
+
+
+def _versions() -> str:
+    codec = "compiled" if accelerated else "in Python"
+    parts = f"Python {platform.python_version()}, Trio {version('trio')}, codec {codec}"
+    return f"trio_ws {version('trio_ws')} ({parts})"
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:

@@ -19,15 +19,19 @@ from tests.io.cli_kit import COMMAND, run_cli, running
 from trio_ws import WebSocketRequest, serve_websocket
 from trio_ws._cli import main, make_parser
 from trio_ws._cli_screen import describe, harmless, reason_of
+from trio_ws.protocol import accelerated
 from trio_ws.testing import RawPeer
 
 # --- arguments
 
 
-async def test_version() -> None:
-    outcome = await run_cli("--version")
+@pytest.mark.parametrize("env", [{}, {"TRIO_WS_ACCEL": "0"}], ids=["as it is", "in Python"])
+async def test_version(env: dict[str, str]) -> None:
+    outcome = await run_cli("--version", env=env)
+    codec = "compiled" if accelerated and not env else "in Python"
     python = ".".join(str(part) for part in sys.version_info[:3])
-    assert outcome.out == f"trio_ws {trio_ws.__version__} (Python {python}, Trio {trio.__version__})\n"
+    versions = f"Python {python}, Trio {trio.__version__}, codec {codec}"
+    assert outcome.out == f"trio_ws {trio_ws.__version__} ({versions})\n"
     assert outcome.status == 0
 
 
