@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from contextlib import aclosing
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import trio
@@ -192,10 +193,19 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
 
         Cancellation: nothing of the message was or will be sent.
         """
-        _check_message(message)
+        if type(message) is not str and type(message) is not bytes:
+            _check_message(message)
         link = self._link
-        await link.outbox.wait_room(link)
-        link.transport.write(*link.protocol.send_message(message))
+        turn = link.inbox.turn
+        turn.sends -= 1
+        if turn.sends > 0 and perf_counter() < turn.end:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await turn.checkpoint()
+        if not link.outbox.free:
+            await link.outbox.wait_turn(link)
+        # who has more messages to answer will answer them at once: the answers leave together
+        link.transport.write(*link.protocol.send_message(message), more=bool(link.inbox.queue))
 
     async def get_message(self) -> str | bytes:
         """Receive the next message, waiting for it if need be.
@@ -207,6 +217,10 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         """
         link = self._link
         return await link.inbox.get(link)
+
+    def __anext__(self) -> Coroutine[object, object, str | bytes]:
+        link = self._link
+        return link.inbox.get(link, stop=True)
 
     async def send(self, value: str | Buffer) -> None:
         """Send one message; `trio.abc.SendChannel`'s name for `send_message`.
@@ -240,22 +254,22 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
 
     async def _send_each(self, pieces: AsyncIterable[str | Buffer]) -> None:
         link = self._link
-        await link.outbox.wait_room(link)
-        link.outbox.in_pieces = True
+        await link.inbox.turn.checkpoint()
+        await link.outbox.wait_turn(link)
+        link.outbox.begin_pieces()
         last: str | Buffer | None = None
         try:
             async for piece in pieces:
-                await link.outbox.wait_room(link, urgent=True)
+                await link.outbox.wait_room(link)
                 link.transport.write(*link.protocol.send_fragment(piece, False))
                 last = piece
-            await link.outbox.wait_room(link, urgent=True)
+            await link.outbox.wait_room(link)
             link.transport.write(*link.protocol.send_fragment("" if isinstance(last, str) else b"", True))
             last = None
         finally:
             if last is not None:
                 link.start_closing(1011, "a message could not be finished")
-            link.outbox.in_pieces = False
-            link.outbox.wake()
+            link.outbox.end_pieces()
 
     def receive_stream(self) -> MessageStream:
         """Receive the next message in pieces, in bounded memory: see `MessageStream`."""
@@ -279,7 +293,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         """
         link = self._link
         data = link.pings.token() if payload is None else _control_payload(payload)
-        await link.outbox.wait_room(link, urgent=True)
+        await link.outbox.wait_room(link)
         if data in link.pings:
             raise ValueError(f"a ping with the payload {data!r} is waiting for its pong already")
         waiter = link.ping(data)
@@ -305,7 +319,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         """
         link = self._link
         data = b"" if payload is None else _control_payload(payload)
-        await link.outbox.wait_room(link, urgent=True)
+        await link.outbox.wait_room(link)
         link.transport.write(*link.protocol.send_pong(data))
 
     # The end

@@ -1,14 +1,16 @@
 """Messages on their way from the connection to the application: a bounded queue; knows nothing of frames and transports.
 
-The queue is a Trio memory channel, so several tasks may share the work and a cancelled `receive` loses nothing. It is
-bounded in messages and in bytes, but not by itself: who fills it asks `full` and stops reading, because what has been
-read must go somewhere (one read at most).
+Several tasks may share the work: whoever waits is handed its message directly, in the order in which they came, and a
+receiver that is cancelled takes none. The queue is bounded in messages and in bytes, but not by itself: who fills it
+asks `full` and stops reading, because what has been read must go somewhere (one read at most).
+
+A Trio memory channel would do the same. Measured, it made a message a microsecond dearer, of five, and a connection a
+kilobyte larger.
 """
 
 from __future__ import annotations
 
-import math
-from contextlib import suppress
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from sys import getsizeof
 from time import perf_counter
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 Message: TypeAlias = str | bytes
 
-#: `receive` and `send` let other tasks run at least this often, whichever comes first: messages, seconds.
+#: `receive` and `send` each let other tasks run at least this often, whichever comes first: messages, seconds.
 TURN_MESSAGES = 64
 TURN_SECONDS = 0.001
 
@@ -30,23 +32,29 @@ READ_AHEAD = 4096
 
 
 class Turn:
-    """Shares of the processor: a task that never has to wait is made to let others run now and then."""
+    """Shares of the processor: a task that never has to wait is made to let others run now and then.
 
-    __slots__ = ("_end", "_left")
+    Attributes:
+        end: when the turn is over, on the clock of `perf_counter`.
+        receives: messages that may be received in it.
+        sends: messages that may be sent in it.
+    """
+
+    __slots__ = ("end", "receives", "sends")
 
     def __init__(self) -> None:
-        self._left = 0
-        self._end = 0.0
+        self.end = 0.0
+        self.receives = self.sends = 0
+
+    def begin(self) -> None:
+        """Begin a turn: others have just had theirs."""
+        self.end = perf_counter() + TURN_SECONDS
+        self.receives = self.sends = TURN_MESSAGES
 
     async def checkpoint(self) -> None:
-        """Be a cancellation point, and a schedule point when the turn is used up."""
-        self._left -= 1
-        if self._left > 0 and perf_counter() < self._end:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            return
+        """Be a cancellation point and a schedule point."""
         await trio.lowlevel.checkpoint()
-        self._left = TURN_MESSAGES
-        self._end = perf_counter() + TURN_SECONDS
+        self.begin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,8 @@ class Owner(Protocol):
     """Who fills the queue, and is told what happens at its other end. The queue does not keep it: no cycle arises."""
 
     inbox: Inbox
+    reading: bool
+    """Whether the queue is being filled; if not, the owner is told of each message that is taken."""
 
     def taken(self) -> None:
         """Learn that a message was taken."""
@@ -88,17 +98,34 @@ class Inbox:
     Args:
         max_messages: messages it should hold.
         max_bytes: memory in bytes that those should take.
+
+    Attributes:
+        bytes: memory that the messages take, with the pieces of one that is received in pieces.
+        queue: the messages; None or empty if there are none.
+        turn: the share of the processor that receiving and sending have.
     """
 
-    __slots__ = ("_in", "_out", "bytes", "max_bytes", "max_messages", "messages", "turn")
+    __slots__ = ("_closed", "_tasks", "bytes", "max_bytes", "max_messages", "queue", "turn")
 
     def __init__(self, max_messages: float, max_bytes: float) -> None:
-        self._in, self._out = trio.open_memory_channel[Message](math.inf)
-        self.messages = 0
         self.bytes = 0
         self.max_messages = max(max_messages, 1)
         self.max_bytes = max_bytes
         self.turn = Turn()
+        self._closed = False
+        # None while there is nothing in them, as on most connections most of the time: empty ones are 760 and 150 bytes
+        self.queue: deque[Message] | None = None
+        self._tasks: OrderedDict[trio.lowlevel.Task, list[Message]] | None = None
+
+    @property
+    def messages(self) -> int:
+        """Messages waiting."""
+        return len(self.queue) if self.queue else 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a task waits for a message."""
+        return bool(self._tasks)
 
     def full(self, partial: int, stretched: bool) -> bool:
         """Say whether reading should pause, with `partial` bytes of an incomplete message elsewhere.
@@ -116,44 +143,58 @@ class Inbox:
         """Say whether so much was taken that reading may go on: half, so that not every message switches it."""
         return self.messages <= self.max_messages / 2 and self.bytes <= self.max_bytes / 2
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a task waits for a message."""
-        return self._out.statistics().tasks_waiting_receive > 0
-
     def put(self, message: Message) -> None:
-        """Add a message. Never blocks."""
-        self._in.send_nowait(message)
-        self.messages += 1
-        self.bytes += getsizeof(message)  # not len(): one character can make a text four times as large
+        """Hand a message to who waits longest, else add it. Never blocks."""
+        if self._tasks:
+            task, taken = self._tasks.popitem(last=False)
+            taken.append(message)
+            trio.lowlevel.reschedule(task)
+        else:
+            if self.queue is None:
+                self.queue = deque()
+            self.queue.append(message)
+            self.bytes += getsizeof(message)  # not len(): one character can make a text four times as large
 
     def close(self) -> None:
         """Add no more: who waits, and who comes when the queue is empty, is told so."""
-        self._in.close()
+        self._closed = True
+        while self._tasks:
+            trio.lowlevel.reschedule(self._tasks.popitem(last=False)[0])
 
     def discard(self) -> None:
         """Drop what is queued; a message already on its way to a task stays with it."""
-        with suppress(trio.WouldBlock, trio.EndOfChannel):
-            while True:
-                message = self._out.receive_nowait()
-                self.messages -= 1
-                self.bytes -= getsizeof(message)
+        while self.queue:
+            self.bytes -= getsizeof(self.queue.popleft())
 
-    async def get(self, owner: Owner) -> Message:
+    async def get(self, owner: Owner, *, stop: bool = False) -> Message:
         """Take the next message, waiting for it if need be.
+
+        Args:
+            owner: who fills the queue.
+            stop: whether a clean end is the end of an iteration.
 
         Raises:
             ConnectionClosed: the queue is closed and empty.
+            StopAsyncIteration: it is, after a clean end, and `stop` was set.
 
         Cancellation: takes nothing, or returns what it took.
         """
-        await self.turn.checkpoint()
-        try:
-            return self._take(owner)
-        except trio.WouldBlock:
-            owner.wanted()
-        with suppress(trio.EndOfChannel):
-            return self._count(await self._out.receive(), owner)
+        # All of it stands in one function: what `async for` costs is mostly how many coroutines a message goes through.
+        turn = self.turn
+        turn.receives -= 1
+        if turn.receives > 0 and perf_counter() < turn.end:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await turn.checkpoint()
+        message = self._take(owner) if self.queue else self._ask(owner)
+        if message is None and not self._closed:
+            message = await self._wait()
+            turn.begin()
+        if message is not None:
+            return message
+        # the error is in no variable: with its traceback it would keep this frame, and that it
+        if stop and isinstance(owner.closed_error(), trio.EndOfChannel):
+            raise StopAsyncIteration
         raise owner.closed_error()
 
     def get_nowait(self, owner: Owner) -> Message:
@@ -163,21 +204,39 @@ class Inbox:
             trio.WouldBlock: there is none now.
             ConnectionClosed: the queue is closed and empty.
         """
-        with suppress(trio.WouldBlock):
-            return self._take(owner)
-        owner.wanted()
-        return self._take(owner)
+        message = self._take(owner) if self.queue else self._ask(owner)
+        if message is not None:
+            return message
+        raise owner.closed_error() if self._closed else trio.WouldBlock
 
     def _take(self, owner: Owner) -> Message:
-        with suppress(trio.EndOfChannel):
-            return self._count(self._out.receive_nowait(), owner)
-        raise owner.closed_error()
-
-    def _count(self, message: Message, owner: Owner) -> Message:
-        self.messages -= 1
+        assert self.queue, "there is one"
+        message = self.queue.popleft()
         self.bytes -= getsizeof(message)
-        owner.taken()
+        if not owner.reading:
+            owner.taken()
         return message
+
+    def _ask(self, owner: Owner) -> Message | None:
+        """Say that a message is wanted, and take it if that made one come."""
+        self.queue = None
+        if not self._closed:
+            owner.wanted()
+        return self._take(owner) if self.messages else None
+
+    async def _wait(self) -> Message | None:
+        """Wait for a message, or for None at the end."""
+        if self._tasks is None:
+            self._tasks = OrderedDict()
+        tasks, task = self._tasks, trio.lowlevel.current_task()
+        taken = tasks[task] = list[Message]()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            del tasks[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        return taken[0] if taken else None
 
 
 class MessageChannel(trio.abc.ReceiveChannel["str | bytes"]):

@@ -74,7 +74,6 @@ class Link:
         "_drained",
         "_eof",
         "_on_gone",
-        "_reading",
         "_unanswered",
         "inbox",
         "outbox",
@@ -82,6 +81,7 @@ class Link:
         "pieces",
         "pings",
         "protocol",
+        "reading",
         "timed_out",
         "transport",
     )
@@ -105,7 +105,7 @@ class Link:
         self._on_gone = on_gone
         self._config = config
         self._alarm = Alarm(self._ring)
-        self._reading = True
+        self.reading = True
         self._asked = False  # whether the inbox is asking for a message right now
         self._unanswered = False  # whether messages were handed out since the application came back for more
         self._eof = False
@@ -122,7 +122,7 @@ class Link:
 
     # Called by the transport
 
-    def data_received(self, data: bytes | bytearray | memoryview) -> None:
+    def data_received(self, data: bytes | bytearray) -> None:
         """Decode, and hand on what is whole."""
         self.pings.heard = trio.current_time()
         if self.protocol.phase is Phase.ENDING:
@@ -161,19 +161,19 @@ class Link:
 
     # Events of the protocol
 
-    def _handle(self, data: bytes | bytearray | memoryview) -> None:
+    def _handle(self, data: bytes | bytearray) -> None:
         self._dispatch(data)
         while self.protocol.more and not self._is_full():
             self._dispatch(b"")
         if self._eof and not self.protocol.more:
             self._handle_eof()
-        elif self._reading and self._is_full():
-            self._reading = False
+        elif self.reading and self._is_full():
+            self.reading = False
             self.transport.pause_reading()
 
-    def _dispatch(self, data: bytes | bytearray | memoryview) -> None:
+    def _dispatch(self, data: bytes | bytearray) -> None:
         for event in self.protocol.receive_data(data):
-            if isinstance(event, str | bytes):
+            if type(event) is str or type(event) is bytes:  # cheaper than isinstance, and there are no others
                 if self.protocol.may_send:
                     self._unanswered = True
                     self.inbox.put(event)
@@ -189,9 +189,10 @@ class Link:
                 self._peer_ended()
 
     def _is_full(self) -> bool:
-        if self.protocol.phase is not Phase.OPEN or not self.inbox.full(
-            self.protocol.partial, self.pings.awaited
-        ):
+        partial = self.protocol.partial
+        if not (partial or self.inbox.bytes) or self.protocol.phase is not Phase.OPEN:
+            return False
+        if not self.inbox.full(partial, self.pings.awaited):
             return False
         # who waits for a message, or is about to, is never left waiting for the bound, however large the message is
         waits = self.inbox.waiting or (self._asked and not self.inbox.messages)
@@ -208,7 +209,7 @@ class Link:
 
     def taken(self) -> None:
         """Read on when enough was taken."""
-        if not self._reading and self.inbox.low():
+        if not self.reading and self.inbox.low():
             self.read_on()
 
     def wanted(self) -> None:
@@ -216,7 +217,7 @@ class Link:
         self._unanswered = False
         if self.protocol.phase is Phase.ANSWERING:
             self._answer_end()
-        elif not self._reading:
+        elif not self.reading:
             self._asked = True
             self.read_on()
             self._asked = False
@@ -225,7 +226,7 @@ class Link:
         """Go on with what was read, then with reading."""
         if self.protocol.phase is not Phase.OPEN:
             return
-        self._reading = True
+        self.reading = True
         self.pings.heard = trio.current_time()
         self.transport.resume_reading()
         if self.protocol.more:
@@ -244,7 +245,7 @@ class Link:
         """Send a ping and return what to wait for."""
         waiter = self.pings.wait(payload)
         self.transport.write(*self.protocol.send_ping(payload))
-        if not self._reading and not self._is_full():
+        if not self.reading and not self._is_full():
             self.read_on()  # its pong may lie behind messages
         return waiter
 
@@ -369,7 +370,7 @@ class Link:
 
     def _watch(self) -> None:
         """Apply the rules of liveness."""
-        when = self.pings.watch(self.protocol, self.transport, self._reading)
+        when = self.pings.watch(self.protocol, self.transport, self.reading)
         if when is None:
             self.abort(TimeoutError("the peer made no progress in time: it is taken for dead"))
         else:

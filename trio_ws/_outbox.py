@@ -27,24 +27,50 @@ class Outbox:
         turn: the share of the processor that sending and receiving have together.
     """
 
-    __slots__ = ("_pong", "_protocol", "_queue", "_room", "_transport", "_turn", "in_pieces")
+    __slots__ = ("_in_pieces", "_pong", "_protocol", "_queue", "_room", "_transport", "_turn")
 
     def __init__(self, protocol: Protocol, transport: Transport, turn: Turn) -> None:
-        self.in_pieces = False  # whether a message is being sent in fragments
+        self._in_pieces = False  # whether a message is being sent in fragments
         self._protocol = protocol
         self._transport = transport
         self._turn = turn
-        self._room = trio.lowlevel.ParkingLot()
-        self._queue = trio.StrictFIFOLock()  # its owner waits for room, the others for their turn to do so
+        # Made when somebody has to wait: they take a kilobyte, and on most connections nobody ever does.
+        self._room: trio.lowlevel.ParkingLot | None = None
+        self._queue: trio.StrictFIFOLock | None = (
+            None  # its owner waits for room, the others for their turn to do so
+        )
         self._pong: bytes | None = None  # payload of the latest ping, while there is no room for its answer
 
-    async def wait_room(self, owner: Owner, *, urgent: bool = False) -> None:
-        """Wait until a frame may be written. What the caller then writes at once cannot be lost.
+    @property
+    def free(self) -> bool:
+        """Whether a message may be written without waiting for anything."""
+        return (
+            self._queue is None
+            and not self._in_pieces
+            and self._transport.buffered <= HIGH_WATER
+            and self._protocol.may_send
+        )
 
-        Args:
-            owner: says what to raise when nothing may be sent any more.
-            urgent: whether the frame passes those that wait: a control frame, or a piece of the message that the
-                others wait for. All others are served in the order in which they came.
+    async def wait_turn(self, owner: Owner) -> None:
+        """Wait until a message may be written, behind all who came before. What is then written at once cannot be lost.
+
+        Raises:
+            ConnectionClosed: the connection is closing or over.
+
+        Cancellation: nothing was done.
+        """
+        if not self.free:
+            queue = self._queue = self._queue or trio.StrictFIFOLock()
+            try:
+                async with queue:
+                    await self._park(urgent=False)
+            finally:
+                if not queue.locked():
+                    self._queue = None
+        self._require_open(owner)
+
+    async def wait_room(self, owner: Owner) -> None:
+        """Wait until a frame may be written that passes those who wait: control, or a piece of what they wait for.
 
         Raises:
             ConnectionClosed: the connection is closing or over.
@@ -52,26 +78,35 @@ class Outbox:
         Cancellation: nothing was done.
         """
         await self._turn.checkpoint()
-        if urgent:
-            await self._park(urgent)
-        elif self._queue.locked() or self._must_wait(urgent):
-            async with self._queue:
-                await self._park(urgent)
+        await self._park(urgent=True)
+        self._require_open(owner)
+
+    def _require_open(self, owner: Owner) -> None:
         if not self._protocol.may_send:
             raise owner.closed_error()
 
-    async def _park(self, urgent: bool) -> None:
-        while self._must_wait(urgent):
+    async def _park(self, *, urgent: bool) -> None:
+        while self._protocol.may_send and (
+            self._transport.buffered > HIGH_WATER or (self._in_pieces and not urgent)
+        ):
+            if self._room is None:
+                self._room = trio.lowlevel.ParkingLot()
             await self._room.park()
 
-    def _must_wait(self, urgent: bool) -> bool:
-        return self._protocol.may_send and (
-            self._transport.buffered > HIGH_WATER or (self.in_pieces and not urgent)
-        )
+    def begin_pieces(self) -> None:
+        """Let messages wait for the end of one that is sent in fragments."""
+        self._in_pieces = True
+
+    def end_pieces(self) -> None:
+        """Let them go on."""
+        self._in_pieces = False
+        self.wake()
 
     def wake(self) -> None:
         """Let those who wait look again: there is room, a message in pieces is finished, or all is over."""
-        self._room.unpark_all()
+        room, self._room = self._room, None
+        if room is not None:
+            room.unpark_all()
 
     def answer_ping(self, payload: bytes) -> None:
         """Send the pong for a ping, or keep it until there is room.

@@ -26,6 +26,7 @@ class Source(Protocol):
 
     inbox: Inbox
     pieces: Pieces | None
+    reading: bool
 
     def start_pieces(self, pieces: Pieces) -> None:
         """Put the next message into `pieces`."""

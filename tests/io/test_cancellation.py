@@ -9,7 +9,7 @@ what is sent and received next must show, or it is over for both sides.
 import math
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import cache
 from typing import Literal, Unpack
 
@@ -491,8 +491,9 @@ async def test_a_cancelled_message_in_pieces_does_not_hold_up_those_behind_it(ki
 
             async def pieces(nursery: trio.Nursery) -> AsyncGenerator[str, None]:
                 nursery.start_soon(send_behind)
-                async for piece in Source()():
-                    yield piece
+                async with aclosing(Source()()) as source:
+                    async for piece in source:
+                        yield piece
 
             behind: list[str] = []
             async with trio.open_nursery() as nursery:

@@ -13,11 +13,14 @@ from trio_ws.protocol._errors import LocalProtocolError
 from trio_ws.protocol._events import Close, Fragment, Ping, Pong
 from trio_ws.protocol._limits import Limits
 from trio_ws.protocol._mask import MaskPool
-from trio_ws.protocol._protocol import JOIN_SIZE, Protocol, Role
+from trio_ws.protocol._codec import JOIN_SIZE
+from trio_ws.protocol._protocol import Protocol, Role
 from trio_ws.protocol._state import Phase, State
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+pytestmark = pytest.mark.usefixtures("codec_of_protocol")
 
 
 class Numbers:

@@ -13,14 +13,20 @@ The checks of a header are made in a fixed order, each from the header alone, be
 from __future__ import annotations
 
 import codecs
+import struct
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ._close import may_be_sent
 from ._errors import RemoteProtocolError
 from ._events import Close, Event, Fragment, Ping, Pong
 from ._limits import Limits
 from ._mask import append_masked, apply_mask
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from ._mask import MaskPool
 
 OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE, OP_PING, OP_PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -32,10 +38,75 @@ MAX_CONTROL_SIZE = 125
 #: Longest frame there can be. RFC 6455 allows 2^63 - 1; ws refuses more than a double counts exactly, and so do we.
 MAX_FRAME_SIZE = 2**53 - 1
 
+#: From this size on header and payload stay separate buffers: a copy of 16 KiB costs more than a second buffer.
+JOIN_SIZE = 16384
+
+#: A payload is masked in pieces of this size, so that what is masked does not exist in full a third time.
+PIECE_SIZE = 65536
+
 #: Events returned by one call, so that a read full of empty messages cannot become tens of thousands of objects.
 EVENT_LIMIT = 4096
 
 Data: TypeAlias = bytes | bytearray | memoryview
+
+_pack_two_bytes: Callable[[int, int], bytes] = struct.Struct("!BB").pack
+
+
+def encode_message(message: str | Buffer, masks: MaskPool | None) -> tuple[bytes, ...]:
+    """Return a message as one frame, in buffers to be sent one after the other: `str` as text, a buffer as binary.
+
+    Args:
+        message: it may be changed as soon as this has returned.
+        masks: where a client has its masks from, None in a server (RFC 6455 5.1).
+
+    Raises:
+        TypeError: `message` is neither text nor a contiguous buffer.
+        UnicodeEncodeError: the text has no UTF-8.
+    """
+    if masks is not None and isinstance(message, str) and len(message) > PIECE_SIZE:
+        return _encode_long_text(message, masks)
+    opcode, payload = encode_payload(message)
+    return encode_chunks(opcode, payload, None if masks is None else masks.take(), True)
+
+
+def encode_payload(message: str | Buffer) -> tuple[int, bytes]:
+    """Return the opcode and the payload of a message; a buffer that may change is copied, for it goes out later."""
+    if type(message) is bytes:
+        return OP_BINARY, message
+    if isinstance(message, str):
+        return OP_TEXT, message.encode()
+    with memoryview(message) as view:
+        if not view.c_contiguous:
+            raise TypeError("a message is text or a contiguous buffer: make a copy of this one")
+        return OP_BINARY, view.tobytes()
+
+
+def encode_chunks(opcode: int, payload: bytes, mask: bytes | None, fin: bool) -> tuple[bytes, ...]:
+    """Return a whole frame in one buffer, or in several if copying it into one would cost more."""
+    size = len(payload)
+    if size < JOIN_SIZE:
+        return (encode_frame(opcode, payload, mask, fin),)
+    header = encode_header(opcode, size, mask, fin)
+    if mask is None:
+        return header, payload
+    pieces = [apply_mask(payload, mask, start, start + PIECE_SIZE) for start in range(0, size, PIECE_SIZE)]
+    return header, *pieces
+
+
+def _encode_long_text(text: str, masks: MaskPool) -> tuple[bytes, ...]:
+    """Return a text as one masked frame; it is encoded in pieces too, for which its size has to be known before."""
+    size = len(text)
+    starts = range(0, size, PIECE_SIZE)
+    if not text.isascii():
+        size = sum([len(text[start : start + PIECE_SIZE].encode()) for start in starts])
+    mask = masks.take()
+    chunks = [encode_header(OP_TEXT, size, mask, True)]
+    for start in starts:
+        piece = text[start : start + PIECE_SIZE].encode()
+        chunks.append(apply_mask(piece, mask))
+        turn = len(piece) & 3
+        mask = mask[turn:] + mask[:turn]
+    return tuple(chunks)
 
 
 def encode_frame(opcode: int, payload: bytes, mask: bytes | None, fin: bool = True) -> bytes:
@@ -49,11 +120,11 @@ def encode_header(opcode: int, size: int, mask: bytes | None, fin: bool = True) 
     first = opcode | FIN if fin else opcode
     masked = 0 if mask is None else MASK
     if size <= MAX_CONTROL_SIZE:
-        header = bytes((first, masked | size))
+        header = _pack_two_bytes(first, masked | size)
     elif size < 65536:
-        header = bytes((first, masked | 126)) + size.to_bytes(2, "big")
+        header = _pack_two_bytes(first, masked | 126) + size.to_bytes(2, "big")
     else:
-        header = bytes((first, masked | 127)) + size.to_bytes(8, "big")
+        header = _pack_two_bytes(first, masked | 127) + size.to_bytes(8, "big")
     return header if mask is None else header + mask
 
 
@@ -63,12 +134,16 @@ class Decoder:
     Args:
         masked: whether the peer is a client, whose frames must be masked; a server's must not be.
         limits: `max_message_size` and `max_fragments` are kept here.
+
+    Attributes:
+        finished: whether a close frame or a violation was the last event there will be.
+        more: whether the last call stopped at its limit with bytes left over.
+        partial: payload bytes held of a message that is not complete.
     """
 
     __slots__ = (
         "_checked",
         "_fin",
-        "_finished",
         "_fragments",
         "_in_pieces",
         "_mask",
@@ -76,19 +151,22 @@ class Decoder:
         "_max_fragments",
         "_max_message_size",
         "_message",
-        "_more",
         "_opcode",
         "_pending",
         "_remaining",
         "_size",
+        "finished",
+        "more",
+        "partial",
     )
 
     def __init__(self, *, masked: bool, limits: Limits) -> None:
         self._masked = masked
-        self._max_message_size = limits.max_message_size
-        self._max_fragments = limits.max_fragments
-        self._finished = False  # whether a close frame or a violation was the last event there will be
-        self._more = False
+        # within what a machine's integer holds; nobody can send more
+        self._max_message_size = min(limits.max_message_size, MAX_FRAME_SIZE)
+        self._max_fragments = min(limits.max_fragments, MAX_FRAME_SIZE)
+        self.finished = self.more = False
+        self.partial = 0
         self._pending = b""  # bytes that are not yet a header, a control frame, or an event
         self._opcode = OP_CONTINUATION  # of the message in progress; OP_CONTINUATION when there is none
         self._message = bytearray()  # its payload so far, unmasked, less what was handed out in pieces
@@ -100,22 +178,13 @@ class Decoder:
         self._fin = True  # whether that frame is the last of its message
         self._in_pieces = False
 
-    @property
-    def more(self) -> bool:
-        """Whether the last call stopped at its limit with bytes left over."""
-        return self._more
-
-    @property
-    def partial(self) -> int:
-        """Payload bytes held of a message that is not complete."""
-        return len(self._message)
-
     def next_in_pieces(self) -> list[Event]:
         """Yield one message, the one in progress else the next, as `Fragment` events; return the piece at hand."""
         self._in_pieces = True
         events: list[Event] = []
         if self._message:
             self._piece(events, False)
+            self.partial = len(self._message)
         return events
 
     def next_whole(self) -> bool:
@@ -126,7 +195,7 @@ class Decoder:
     def decode(self, data: Data, limit: int = EVENT_LIMIT) -> list[Event]:
         """Take more bytes and return what they complete, `limit` events at most; for the others call again with `b""`."""
         events: list[Event] = []
-        if self._finished:
+        if self.finished:
             return events
         buffer = self._pending + data if self._pending else bytes(data)
         position = 0
@@ -134,18 +203,19 @@ class Decoder:
             while len(events) < limit:
                 taken = self._payload(buffer, position, events) if self._remaining else 0
                 taken = taken or self._frame(buffer, position, events)
-                if not taken or self._finished:
+                if not taken or self.finished:
                     break
                 position += taken
         except RemoteProtocolError as violation:
-            self._finished = True
+            self.finished = True
             # without the traceback: its frames would keep the buffers alive, and `events` in a cycle
             events.append(violation.with_traceback(None))
-        if self._finished:
+        if self.finished:
             self._pending, self._message = b"", bytearray()  # nobody will ask for them any more
         else:
             self._pending = buffer[position:]
-        self._more = len(events) >= limit and bool(self._pending)
+        self.partial = len(self._message)
+        self.more = len(events) >= limit and bool(self._pending)
         return events
 
     def _frame(self, buffer: bytes, start: int, events: list[Event]) -> int:
@@ -161,8 +231,9 @@ class Decoder:
             width = 2 if size == 126 else 8
             if available < 2 + width:
                 return 0
-            size = int.from_bytes(buffer[position : position + width], "big")
-            self._check_length(size, width)
+            announced = int.from_bytes(buffer[position : position + width], "big")
+            self._check_length(announced, width)  # it may be more than a machine's integer holds
+            size = announced
             position += width
         if opcode < OP_CLOSE:
             self._check_message_size(size)
@@ -226,13 +297,13 @@ class Decoder:
         if opcode == OP_PONG:
             return Pong(payload)
         if not payload:
-            self._finished = True
+            self.finished = True
             return Close(1005, "")
         code = int.from_bytes(payload[:2], "big")
         if not may_be_sent(code):
             raise RemoteProtocolError("WS_ERR_INVALID_CLOSE_CODE", str(code))
         reason = _text(payload[2:])
-        self._finished = True
+        self.finished = True
         return Close(code, reason)
 
     def _data(
@@ -242,7 +313,8 @@ class Decoder:
         fragmented = self._opcode != OP_CONTINUATION or not first & FIN
         if not fragmented and start + size <= len(buffer) and not self._in_pieces:
             # the usual case: a message of one frame that is all there; nothing to remember
-            events.append(_message(first & OPCODE, apply_mask(buffer, mask, start, start + size)))
+            payload = apply_mask(buffer, mask, start, start + size)
+            events.append(payload if first & OPCODE == OP_BINARY else _text(payload))
             return size
         if self._opcode == OP_CONTINUATION:
             self._opcode = first & OPCODE
@@ -267,7 +339,7 @@ class Decoder:
         if self._in_pieces:
             self._piece(events, final)
         elif final:
-            events.append(_message(self._opcode, bytes(self._message)))
+            events.append(bytes(self._message) if self._opcode == OP_BINARY else _text(self._message))
         elif self._opcode == OP_TEXT:
             self._checked += _decode_utf8(self._message, self._checked, False)[1]
         if final:
@@ -289,11 +361,7 @@ class Decoder:
             events.append(Fragment(data, final))
 
 
-def _message(opcode: int, payload: bytes) -> str | bytes:
-    return payload if opcode == OP_BINARY else _text(payload)
-
-
-def _text(payload: bytes) -> str:
+def _text(payload: bytes | bytearray) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError as error:

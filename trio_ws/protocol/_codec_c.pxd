@@ -5,9 +5,13 @@ from trio_ws.protocol._mask_c cimport append_masked, apply_mask
 
 cdef int OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE, OP_PING, OP_PONG
 cdef int FIN, RSV1, RSV2_3, OPCODE, MASK, LENGTH
-cdef int MAX_CONTROL_SIZE
+cdef int MAX_CONTROL_SIZE, JOIN_SIZE, PIECE_SIZE
 cdef long long MAX_FRAME_SIZE
 
+cpdef tuple encode_message(message, masks)
+cpdef tuple encode_payload(message)
+@cython.locals(size=Py_ssize_t, start=Py_ssize_t)
+cpdef tuple encode_chunks(int opcode, bytes payload, bytes mask, bint fin)
 @cython.locals(header=bytes)
 cpdef bytes encode_frame(int opcode, bytes payload, bytes mask, bint fin=*)
 @cython.locals(first=int, masked=int, header=bytes)
@@ -15,7 +19,9 @@ cpdef bytes encode_header(int opcode, Py_ssize_t size, bytes mask, bint fin=*)
 
 @cython.final
 cdef class Decoder:
-    cdef bint _masked, _finished, _more, _fin, _in_pieces
+    cdef readonly bint finished, more
+    cdef readonly Py_ssize_t partial
+    cdef bint _masked, _fin, _in_pieces
     cdef bytes _pending, _mask
     cdef int _opcode
     cdef bytearray _message
@@ -27,15 +33,14 @@ cdef class Decoder:
     cdef Py_ssize_t _frame(self, bytes buffer, Py_ssize_t start, list events) except -1
     @cython.locals(size=int)
     cdef object _check_header(self, int first, int second, int opcode)
-    cdef object _check_length(self, long long size, int width)
+    cdef object _check_length(self, object size, int width)
     cdef object _check_message_size(self, long long size)
     cdef object _control(self, int opcode, bytes payload)
-    @cython.locals(fragmented=bint)
+    @cython.locals(fragmented=bint, payload=bytes)
     cdef Py_ssize_t _data(self, bytes buffer, Py_ssize_t start, long long size, bytes mask, int first, list events) except -1
     @cython.locals(end=Py_ssize_t, size=Py_ssize_t, turn=Py_ssize_t, final=bint)
     cdef Py_ssize_t _payload(self, bytes buffer, Py_ssize_t start, list events) except -1
     @cython.locals(size=Py_ssize_t)
     cdef object _piece(self, list events, bint final)
 
-cdef object _message(int opcode, bytes payload)
-cdef str _text(bytes payload)
+cdef object _text(payload)

@@ -17,6 +17,8 @@ def apply_mask(data: bytes, mask: bytes, start: int = 0, end: int | None = None)
     chunk = data[start:end]
     if not mask:
         return chunk
+    if len(mask) != 4:
+        raise ValueError("a mask has four bytes")
     size = len(chunk)
     repeated = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(chunk, "little") ^ int.from_bytes(repeated, "little")).to_bytes(size, "little")

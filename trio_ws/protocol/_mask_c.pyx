@@ -26,29 +26,44 @@ cdef void _xor(char *target, const char *source, Py_ssize_t size, uint32_t mask)
         i += 1
 
 
+cdef Py_ssize_t _within(Py_ssize_t place, Py_ssize_t size) noexcept:
+    """Return a place in a slice as one between 0 and `size`; as in every slice, negative ones count from the end."""
+    if place < 0:
+        place += size
+    return min(max(place, 0), size)
+
+
+cdef uint32_t _word(bytes mask) except? 1:
+    cdef uint32_t word
+    if PyBytes_GET_SIZE(mask) != 4:
+        raise ValueError("a mask has four bytes")
+    memcpy(&word, PyBytes_AS_STRING(mask), 4)
+    return word
+
+
 cpdef bytes apply_mask(bytes data, bytes mask, Py_ssize_t start=0, end=None):
     """Return ``data[start:end]`` with each byte XORed with the byte of `mask` at its position modulo four."""
-    cdef Py_ssize_t stop = PyBytes_GET_SIZE(data) if end is None else min(<Py_ssize_t>end, PyBytes_GET_SIZE(data))
-    cdef Py_ssize_t size = max(stop - start, 0)
-    cdef bytes result
-    cdef uint32_t word
-    if not mask:
-        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + start, size)
-    result = PyBytes_FromStringAndSize(NULL, size)
-    memcpy(&word, PyBytes_AS_STRING(mask), 4)
-    _xor(PyBytes_AS_STRING(result), PyBytes_AS_STRING(data) + start, size, word)
+    if data is None or mask is None:
+        raise TypeError("data and mask are bytes")
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef Py_ssize_t first = _within(start, size)
+    cdef Py_ssize_t length = max((size if end is None else _within(end, size)) - first, 0)
+    if PyBytes_GET_SIZE(mask) == 0:
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + first, length)
+    cdef uint32_t word = _word(mask)
+    cdef bytes result = PyBytes_FromStringAndSize(NULL, length)
+    _xor(PyBytes_AS_STRING(result), PyBytes_AS_STRING(data) + first, length, word)
     return result
 
 
 cpdef object append_masked(bytearray target, bytes data, bytes mask, Py_ssize_t start, Py_ssize_t end):
-    """Append what `apply_mask` returns to `target`."""
-    cdef Py_ssize_t stop = min(end, PyBytes_GET_SIZE(data))
-    cdef Py_ssize_t size = max(stop - start, 0)
-    cdef Py_ssize_t old = PyByteArray_GET_SIZE(target)
-    cdef uint32_t word
-    PyByteArray_Resize(target, old + size)
-    if mask:
-        memcpy(&word, PyBytes_AS_STRING(mask), 4)
-        _xor(PyByteArray_AS_STRING(target) + old, PyBytes_AS_STRING(data) + start, size, word)
-    else:
-        memcpy(PyByteArray_AS_STRING(target) + old, PyBytes_AS_STRING(data) + start, size)
+    """Append to `target` what `apply_mask` returns."""
+    if target is None or data is None or mask is None:
+        raise TypeError("target is a bytearray, data and mask are bytes")
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef Py_ssize_t first = _within(start, size)
+    cdef Py_ssize_t length = max(_within(end, size) - first, 0)
+    cdef Py_ssize_t before = PyByteArray_GET_SIZE(target)
+    cdef uint32_t word = _word(mask) if PyBytes_GET_SIZE(mask) else 0
+    PyByteArray_Resize(target, before + length)
+    _xor(PyByteArray_AS_STRING(target) + before, PyBytes_AS_STRING(data) + first, length, word)

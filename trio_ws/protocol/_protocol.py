@@ -9,16 +9,14 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from ._accel import Decoder, apply_mask, encode_frame, encode_header
+from ._accel import Decoder, encode_chunks, encode_frame, encode_message, encode_payload
 from ._close import encode_close
 from ._codec import (
     MAX_CONTROL_SIZE,
-    OP_BINARY,
     OP_CLOSE,
     OP_CONTINUATION,
     OP_PING,
     OP_PONG,
-    OP_TEXT,
     Data,
 )
 from ._errors import LocalProtocolError, RemoteProtocolError
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ._headers import Extension
-
-#: From this size on header and payload stay separate buffers: a copy of 16 KiB costs more than a second buffer.
-JOIN_SIZE = 16384
 
 
 class Role(Enum):
@@ -61,6 +56,8 @@ class Protocol:
         "close_received",
         "close_sent",
         "extensions",
+        "may_receive",
+        "may_send",
         "phase",
         "role",
         "subprotocol",
@@ -80,6 +77,8 @@ class Protocol:
         self.subprotocol = subprotocol
         self.extensions = extensions
         self.phase = Phase.OPEN
+        #: Whether the peer's bytes are looked at, and whether messages and pings may be sent.
+        self.may_receive = self.may_send = True
         self.close_received: Close | None = None
         self.close_sent: Close | None = None
         self.violation: RemoteProtocolError | None = None
@@ -93,14 +92,9 @@ class Protocol:
         return STATE_OF[self.phase]
 
     @property
-    def may_send(self) -> bool:
-        """Whether messages and pings may be sent."""
-        return self.phase in MAY_SEND
-
-    @property
     def more(self) -> bool:
         """Whether events were held back for their number; `receive_data(b"")` returns the next of them."""
-        return self.phase in MAY_RECEIVE and self._decoder.more
+        return self._decoder.more and self.may_receive
 
     @property
     def partial(self) -> int:
@@ -115,16 +109,18 @@ class Protocol:
         A `Close` or `RemoteProtocolError` is the last event there is, and has changed `phase`. Nothing happens once
         the peer has ended its side.
         """
-        if self.phase not in MAY_RECEIVE:
+        if not self.may_receive:
             return []
-        events = self._decoder.decode(data)
-        last = events[-1] if events else None
-        if isinstance(last, Close):
-            self.close_received = last
-            self._move(Input.RECEIVE_CLOSE)
-        elif isinstance(last, RemoteProtocolError):
-            self.violation = last
-            self._move(Input.RECEIVE_VIOLATION)
+        decoder = self._decoder
+        events = decoder.decode(data)
+        if decoder.finished:
+            last = events[-1]
+            if isinstance(last, Close):
+                self.close_received = last
+                self._move(Input.RECEIVE_CLOSE)
+            elif isinstance(last, RemoteProtocolError):
+                self.violation = last
+                self._move(Input.RECEIVE_VIOLATION)
         return events
 
     def receive_eof(self) -> None:
@@ -137,7 +133,7 @@ class Protocol:
 
     def next_in_pieces(self) -> list[Event]:
         """Yield the next message, or the rest of the present one, as `Fragment` events; return what is at hand."""
-        return self._decoder.next_in_pieces() if self.phase in MAY_RECEIVE else []
+        return self._decoder.next_in_pieces() if self.may_receive else []
 
     def next_whole(self) -> bool:
         """Take `next_in_pieces` back if that message has not begun; return whether it was so."""
@@ -152,11 +148,10 @@ class Protocol:
             LocalProtocolError: no message may be sent now.
             TypeError: `message` is neither text nor a contiguous buffer.
         """
-        self._require_open()
-        if self._sending != OP_CONTINUATION:
+        if not self.may_send or self._sending != OP_CONTINUATION:
+            self._require_open()
             raise LocalProtocolError("a message is being sent in fragments: finish it first")
-        opcode, payload = _encode(message)
-        return self._frame(opcode, payload, True)
+        return encode_message(message, self._masks)
 
     def send_fragment(self, data: str | Buffer, final: bool) -> tuple[bytes, ...]:
         """Return the next frame of a message sent in fragments; the first one says whether it is text or binary.
@@ -166,12 +161,12 @@ class Protocol:
             TypeError: `data` is neither text nor a contiguous buffer, or not of the kind of the fragments before it.
         """
         self._require_open()
-        opcode, payload = _encode(data)
+        opcode, payload = encode_payload(data)
         if self._sending not in (OP_CONTINUATION, opcode):
             raise TypeError("all pieces of a message must be text, or all binary")
         first = self._sending == OP_CONTINUATION
         self._sending = OP_CONTINUATION if final else opcode
-        return self._frame(opcode if first else OP_CONTINUATION, payload, final)
+        return encode_chunks(opcode if first else OP_CONTINUATION, payload, self._mask(), final)
 
     def send_ping(self, payload: bytes) -> tuple[bytes, ...]:
         """Return a ping; it may stand between the fragments of a message.
@@ -203,7 +198,7 @@ class Protocol:
             raise LocalProtocolError("the closing handshake has begun already")
         self._move(Input.SEND_CLOSE)
         self.close_sent = Close(1005 if code is None else code, reason or "")
-        return self._frame(OP_CLOSE, payload, True)
+        return (encode_frame(OP_CLOSE, payload, self._mask()),)
 
     def send_answer(self) -> tuple[bytes, ...]:
         """End the answering phase: echo the peer's close frame or name its violation; to an end of bytes say nothing.
@@ -221,7 +216,7 @@ class Protocol:
         else:
             return ()
         code = None if self.close_sent.code == 1005 else self.close_sent.code
-        return self._frame(OP_CLOSE, encode_close(code, self.close_sent.reason), True)
+        return (encode_frame(OP_CLOSE, encode_close(code, self.close_sent.reason), self._mask()),)
 
     def lose(self) -> None:
         """Take note that the transport is gone. What `more` tells of must have been received before.
@@ -235,32 +230,18 @@ class Protocol:
         if (self.phase, by) not in TRANSITIONS:
             raise LocalProtocolError(f"{by.name} cannot follow in phase {self.phase.name}")
         self.phase = TRANSITIONS[self.phase, by]
+        self.may_receive = self.phase in MAY_RECEIVE
+        self.may_send = self.phase in MAY_SEND
 
     def _require_open(self) -> None:
-        if self.phase not in MAY_SEND:
+        if not self.may_send:
             raise LocalProtocolError("no message can be sent once the connection is closing")
 
     def _control(self, opcode: int, payload: bytes) -> tuple[bytes, ...]:
         self._require_open()
         if len(payload) > MAX_CONTROL_SIZE:
             raise ValueError(f"a control frame has at most {MAX_CONTROL_SIZE} bytes, not {len(payload)}")
-        return self._frame(opcode, payload, True)
+        return (encode_frame(opcode, payload, self._mask()),)
 
-    def _frame(self, opcode: int, payload: bytes, fin: bool) -> tuple[bytes, ...]:
-        mask = None if self._masks is None else self._masks.take()
-        if len(payload) < JOIN_SIZE:
-            return (encode_frame(opcode, payload, mask, fin),)
-        header = encode_header(opcode, len(payload), mask, fin)
-        return header, payload if mask is None else apply_mask(payload, mask)
-
-
-def _encode(message: str | Buffer) -> tuple[int, bytes]:
-    """Return the opcode and the payload of a message; a buffer that may change is copied, for it goes out later."""
-    if isinstance(message, str):
-        return OP_TEXT, message.encode()
-    if type(message) is bytes:
-        return OP_BINARY, message
-    with memoryview(message) as view:
-        if not view.c_contiguous:
-            raise TypeError("a message is text or a contiguous buffer: make a copy of this one")
-        return OP_BINARY, view.tobytes()
+    def _mask(self) -> bytes | None:
+        return None if self._masks is None else self._masks.take()

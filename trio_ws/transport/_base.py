@@ -24,7 +24,6 @@ What the receiver promises
 --------------------------
 * Its methods neither block nor raise. An exception that escapes all the same is logged to the logger ``trio_ws`` and
   ends that one connection, with the exception as the reason given to `connection_lost`.
-* Data handed over is valid during the call only; what is to stay must be copied.
 * It calls `write` no more for a while when `Transport.buffered` is above `HIGH_WATER`, and goes on when `drained` is
   called. The transport itself refuses nothing: the bound is kept by the one who writes.
 """
@@ -54,8 +53,8 @@ _logger = logging.getLogger("trio_ws")
 class Receiver(Protocol):
     """Whoever is told what happens on a connection. Its methods are called by the transport and never raise."""
 
-    def data_received(self, data: bytes | bytearray | memoryview) -> None:
-        """Take over bytes that arrived; never empty, and valid during the call only."""
+    def data_received(self, data: bytes | bytearray) -> None:
+        """Take over bytes that arrived; never empty."""
 
     def eof_received(self) -> None:
         """Learn that the peer has ended its side: no more data will come. Called once at most."""
@@ -75,15 +74,11 @@ class Transport(abc.ABC):
 
     __slots__ = ()
 
-    @property
-    @abc.abstractmethod
-    def buffered(self) -> int:
-        """Bytes taken over and not yet accepted by the kernel (or the inner stream); 0 once the connection is lost."""
+    buffered: int
+    """Bytes taken over and not yet accepted by the kernel (or the inner stream); 0 once the connection is lost."""
 
-    @property
-    @abc.abstractmethod
-    def accepted(self) -> int:
-        """Bytes accepted by the kernel (or the inner stream) since the start. It only grows: progress shows in it."""
+    accepted: int
+    """Bytes accepted by the kernel (or the inner stream) since the start. It only grows: progress shows in it."""
 
     @property
     @abc.abstractmethod
@@ -106,8 +101,10 @@ class Transport(abc.ABC):
         """
 
     @abc.abstractmethod
-    def write(self, *chunks: Chunk) -> None:
+    def write(self, *chunks: Chunk, more: bool = False) -> None:
         """Take over *chunks* (immutable bytes, or views of them) for sending; never blocks and never raises.
+
+        *more* says that more is about to follow: it all leaves together, at the next turn at the latest.
 
         After `end`, `close`, `abort` or the loss of the connection they are dropped without a word.
         """

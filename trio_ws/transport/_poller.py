@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from ._base import BATCH, log_failure
+from ._base import log_failure
 
 assert sys.platform != "win32", "Windows has neither epoll nor kqueue"
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 # Sockets in one turn, and seconds after which other tasks run in between.
 _MAX_EVENTS: Final = 256
@@ -113,7 +113,7 @@ _running: trio.lowlevel.RunVar[Poller | None] = trio.lowlevel.RunVar("trio_ws po
 class Poller:
     """The sockets of one Trio run and the two tasks that serve them; begins with the first, ends with the last."""
 
-    __slots__ = ("_due", "_flusher", "_ready", "_sockets", "buffer", "turn")
+    __slots__ = ("_due", "_flusher", "_ready", "_sockets", "turn")
 
     @staticmethod
     def current() -> Poller:
@@ -135,8 +135,6 @@ class Poller:
         self._sockets: dict[int, Served] = {}
         self._due: deque[Served] = deque()
         self._flusher: trio.lowlevel.Task | None = None  # set while it sleeps
-        # All reads of all sockets go here: one at a time, and each is dealt with before the next.
-        self.buffer = memoryview(bytearray(BATCH))
         # Advances each time one of the two tasks gets to run. Starts above 0, where no transport has written yet.
         self.turn = 1
 
@@ -180,7 +178,7 @@ class Poller:
         finally:
             self._lose_all()
 
-    async def _serve(self, work: Iterator[tuple[Served, int]]) -> None:
+    async def _serve(self, work: Iterable[tuple[Served, int]]) -> None:
         """Serve each; a failure stays with the one in which it happened."""
         deadline = perf_counter() + _SLICE
         for transport, events in work:

@@ -41,13 +41,11 @@ class SocketTransport(Transport):
     """A connected stream socket, taken over from a `trio.SocketStream` (which has set TCP_NODELAY where there is TCP).
 
     The socket moves out of *stream* at `start`; from then on *stream* counts as closed, so read its addresses before.
-    *read_size* bounds one read; 64 KiB at most, as all sockets share one buffer of that size.
+    *read_size* bounds one read; 64 KiB at most, so that nobody waits for one that sends much.
     """
 
     __slots__ = (
         "_above",
-        "_accepted",
-        "_buffered",
         "_eof",
         "_error",
         "_fd",
@@ -62,6 +60,8 @@ class SocketTransport(Transport):
         "_want",
         "_watched",
         "_wrote",
+        "accepted",
+        "buffered",
         "due",
         "since",
     )
@@ -77,8 +77,8 @@ class SocketTransport(Transport):
         self._phase = _NEW
         # None: nothing is queued, as on most connections most of the time.
         self._queue: deque[Chunk] | None = None
-        self._buffered = 0
-        self._accepted = 0
+        self.buffered = 0
+        self.accepted = 0
         # A failure inside one of the receiver's calls, to be told at the next turn.
         self._error: Exception | None = None
         self._want = READ
@@ -89,14 +89,6 @@ class SocketTransport(Transport):
         self._eof = False
         self.due = False  # in the poller's list for the next turn
         self.since = 0  # the turn in which it was added
-
-    @property
-    def buffered(self) -> int:
-        return self._buffered
-
-    @property
-    def accepted(self) -> int:
-        return self._accepted
 
     @property
     def can_end(self) -> bool:
@@ -119,27 +111,27 @@ class SocketTransport(Transport):
         self._poller.add(self._fd, self)
         self._watch(READ)
 
-    def write(self, *chunks: Chunk) -> None:
-        size = sum(map(len, chunks))
+    def write(self, *chunks: Chunk, more: bool = False) -> None:
+        size = len(chunks[0]) if len(chunks) == 1 else sum(map(len, chunks))
         if self._phase != _OPEN or not size:
             return
-        self._buffered += size
+        self.buffered += size
         rest: Sequence[Chunk] = chunks
         if self._queue is not None:
             self._queue.extend(rest)
         else:
             # The first write of a turn goes at once. Those behind it are corked: they leave together.
-            if self._wrote != self._poller.turn and len(chunks) <= _MAX_BUFFERS:
+            if self._wrote != self._poller.turn and not more and len(chunks) <= _MAX_BUFFERS:
                 self._wrote = self._poller.turn
                 rest = self._send(chunks, size)
                 if not rest:
                     return
             self._queue = deque(rest)
         if self._want & WRITE == 0:  # else the kernel is full, and the poller goes on when it has room
-            if self._buffered >= BATCH and self._error is None:
+            if self.buffered >= BATCH and self._error is None:
                 self._flush()
             self._call_soon()
-        if self._buffered > LOW_WATER:
+        if self.buffered > LOW_WATER:
             self._above = True
 
     def pause_reading(self) -> None:
@@ -181,7 +173,7 @@ class SocketTransport(Transport):
         elif self._phase == _CLOSING and self._queue is None:
             self.lose(None)
         else:
-            if self._above and self._buffered <= LOW_WATER and self._phase != _CLOSING:
+            if self._above and self.buffered <= LOW_WATER and self._phase != _CLOSING:
                 self._above = False
                 self._receiver.drained()
             if events & ~WRITE and self._phase < _FAILED:
@@ -237,7 +229,7 @@ class SocketTransport(Transport):
         with suppress(OSError):
             self._sock.close()
         self._queue = None
-        self._buffered = 0
+        self.buffered = 0
 
     def _send(self, chunks: Sequence[Chunk], size: int) -> Sequence[Chunk]:
         """Offer *chunks*, *size* bytes in all, to the kernel once. Returns what it did not take."""
@@ -254,8 +246,8 @@ class SocketTransport(Transport):
             self._error = exc
             self._call_soon()
             return chunks
-        self._buffered -= sent
-        self._accepted += sent
+        self.buffered -= sent
+        self.accepted += sent
         if sent == size:
             return ()
         self._watch(self._want | WRITE)
@@ -290,21 +282,17 @@ class SocketTransport(Transport):
             self._ignore(events)
             return
         try:
-            size = self._sock.recv_into(self._poller.buffer, self._read_size)
+            data = self._sock.recv(self._read_size)
         except BlockingIOError:
             return
         except OSError as exc:
             self.lose(exc)
             return
-        if size:
-            self._hand_over(size)
+        if data:
+            self._receiver.data_received(data)
         else:
             self._eof = True
             self._receiver.eof_received()
-
-    def _hand_over(self, size: int) -> None:
-        with self._poller.buffer[:size] as data:
-            self._receiver.data_received(data)
 
     def _ignore(self, events: int) -> None:
         """Deal with news about input nobody reads, so that the kernel does not repeat it for ever."""
@@ -320,11 +308,11 @@ class SocketTransport(Transport):
         """Hand over what has arrived before the failure, then report it."""
         if self._phase < _CLOSING and not self._eof:
             self._phase = _FAILED
-            size = 0
+            data = b""
             with suppress(OSError):
-                size = self._sock.recv_into(self._poller.buffer, BATCH)
-            if size:
-                self._hand_over(size)
+                data = self._sock.recv(BATCH)
+            if data:
+                self._receiver.data_received(data)
         self.lose(exc)
 
 

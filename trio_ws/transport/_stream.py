@@ -40,8 +40,6 @@ class StreamTransport(Transport):
 
     __slots__ = (
         "_above",
-        "_accepted",
-        "_buffered",
         "_error",
         "_paused",
         "_phase",
@@ -53,6 +51,8 @@ class StreamTransport(Transport):
         "_stream",
         "_writer_lot",
         "_writer_scope",
+        "accepted",
+        "buffered",
     )
 
     _receiver: Receiver
@@ -62,8 +62,8 @@ class StreamTransport(Transport):
         self._read_size = read_size
         self._phase = _NEW
         self._queue: deque[Chunk] = deque()
-        self._buffered = 0
-        self._accepted = 0
+        self.buffered = 0
+        self.accepted = 0
         self._error: Exception | None = None
         self._above = False  # above LOW_WATER since `drained` was called
         self._paused = False
@@ -72,14 +72,6 @@ class StreamTransport(Transport):
         # Shielded: how a connection ends when its surroundings are cancelled is its owner's decision, as for sockets.
         self._reader_scope = trio.CancelScope(shield=True)
         self._writer_scope = trio.CancelScope(shield=True)
-
-    @property
-    def buffered(self) -> int:
-        return self._buffered
-
-    @property
-    def accepted(self) -> int:
-        return self._accepted
 
     @property
     def can_end(self) -> bool:
@@ -91,13 +83,13 @@ class StreamTransport(Transport):
         nursery.start_soon(self._read_all, name="trio_ws reader")
         self._phase = _OPEN
 
-    def write(self, *chunks: Chunk) -> None:
+    def write(self, *chunks: Chunk, more: bool = False) -> None:
         size = sum(map(len, chunks))
         if self._phase != _OPEN or not size:
             return
         self._queue.extend(chunks)
-        self._buffered += size
-        if self._buffered > LOW_WATER:
+        self.buffered += size
+        if self.buffered > LOW_WATER:
             self._above = True
         self._writer_lot.unpark()
 
@@ -162,9 +154,9 @@ class StreamTransport(Transport):
             if self._queue:
                 batch = self._take_batch()
                 await self._stream.send_all(batch)
-                self._buffered -= len(batch)
-                self._accepted += len(batch)
-                if self._above and self._buffered <= LOW_WATER and self._phase < _CLOSING:
+                self.buffered -= len(batch)
+                self.accepted += len(batch)
+                if self._above and self.buffered <= LOW_WATER and self._phase < _CLOSING:
                     self._above = False
                     self._call(self._receiver.drained)
             elif self._phase == _ENDING:
@@ -215,7 +207,7 @@ class StreamTransport(Transport):
     def _lose(self) -> None:
         self._phase = _LOST
         self._queue.clear()
-        self._buffered = 0
+        self.buffered = 0
         error, self._error = self._error, None  # its traceback leads back here
         self._call(self._receiver.connection_lost, error)
         # nothing is told any more; else both would keep each other, until the collector comes by
