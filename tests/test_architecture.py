@@ -21,6 +21,7 @@ import pytest
 # Modules between two arrows do not import each other. `__init__` is the facade.
 PROTOCOL = (
     "_close, _errors, _limits > _events > _state, _mask > _codec > _accel > _deflate, _headers, _liveness > _protocol",
+    "_mask_c > _codec_c > _accel",
     "_protocol > _handshake > _handshake_client, _handshake_server > __init__",
 )
 TRANSPORT = (
@@ -57,6 +58,9 @@ LINES = (
 )
 ROOMS = {room for room, _ in LINES if room}
 
+# The compiled modules, and who may import them: whoever else did would choose a codec a second time.
+COMPILED = {"protocol._codec_c": "protocol._accel", "protocol._mask_c": "protocol._accel"}
+
 # What is not the standard library, and the modules that may import it ("*": every module outside of `protocol`).
 FOREIGN = {
     "trio": {"*"},
@@ -70,6 +74,8 @@ TYPING_ONLY = {"typing_extensions"}
 NOT_IN_PROTOCOL = {
     "asyncio", "datetime", "os", "random", "secrets", "select", "socket", "ssl", "threading", "time", "uuid",
 }  # fmt: skip
+# But what the environment says of the codec is read by the one module that chooses it.
+IN_PROTOCOL_AFTER_ALL = {("protocol._accel", "os")}
 
 MODULE_LINES = 400
 FUNCTION_CODE_LINES_P90 = 22
@@ -90,6 +96,14 @@ def _name(path: Path) -> str:
 
 SOURCES = {_name(path): path.read_text("utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
 MODULES = sorted(SOURCES)
+
+# What Cython reads besides is in the source tree alone: nobody who has installed the package needs it.
+CHECKOUT = Path(__file__).parent.parent
+TREE = CHECKOUT / "trio_ws"
+CYTHON = {
+    path.relative_to(TREE).as_posix(): path.read_text("utf-8")
+    for path in sorted([*TREE.rglob("*.pyx"), *TREE.rglob("*.pxd")])
+}
 
 
 def _chained(chains: tuple[str, ...]) -> dict[str, set[str]]:
@@ -171,12 +185,13 @@ def _import_faults(module: str, source: str) -> list[str]:
         top, _, rest = item.module.partition(".")
         if top == "trio_ws":
             target = rest or "__init__"
-            if target not in TABLE.get(module, set()):
+            if target not in TABLE.get(module, set()) or COMPILED.get(target, module) != module:
                 faults.append(f"{module}:{item.line} may not import {target}")
         elif module.startswith("protocol") and top in NOT_IN_PROTOCOL | {"trio"}:
-            faults.append(
-                f"{module}:{item.line} imports {top}, but the protocol neither waits nor knows the time"
-            )
+            if (module, top) not in IN_PROTOCOL_AFTER_ALL:
+                faults.append(
+                    f"{module}:{item.line} imports {top}, but the protocol neither waits nor knows the time"
+                )
         elif top not in sys.stdlib_module_names:
             users = FOREIGN.get(top, set())
             if not (module in users or "*" in users or (item.typing_only and top in TYPING_ONLY)):
@@ -247,15 +262,16 @@ def test_every_module_has_a_home() -> None:
 
 
 def test_the_documented_tree_is_the_package() -> None:
-    page = (Path(__file__).parent.parent / "docs/explanation/architecture.md").read_text("utf-8")
+    page = (CHECKOUT / "docs/explanation/architecture.md").read_text("utf-8")
     tree = page.partition("```text\ntrio_ws/\n")[2].partition("```")[0]
     documented: list[str] = []
     room = ""
-    for indent, name, suffix in re.findall(r"^( +)(\w+)(/|\.py)", tree, re.MULTILINE):
+    for indent, name, suffix in re.findall(r"^( +)(\w+)(/|\.py|\.pyx|\.pxd)(?= |$)", tree, re.MULTILINE):
         if len(indent) == 2:
-            room = name if suffix == "/" else ""
-        documented.append(f"{room}.{name}".removeprefix(".") if suffix == ".py" else name)
-    assert sorted(documented) == sorted(set(SOURCES) - {"__init__"})
+            room = f"{name}/" if suffix == "/" else ""
+        documented.append(f"{room}__init__.py" if suffix == "/" else f"{room}{name}{suffix}")
+    package = [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")]
+    assert sorted(["__init__.py", *documented]) == sorted([*package, *CYTHON])
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -276,6 +292,11 @@ def test_nothing_private_of_trio_or_h11(module: str) -> None:
         ("protocol._codec", "from ._protocol import Protocol"),
         ("protocol._codec", "from . import _protocol"),
         ("protocol._codec", "from . import Protocol"),
+        ("protocol._codec", "from ._mask_c import apply_mask"),
+        ("protocol._protocol", "from ._codec_c import Decoder"),
+        ("protocol", "from . import _mask_c"),
+        ("protocol._codec", "import os"),
+        ("protocol._accel", "from time import monotonic"),
         ("protocol._protocol", "from .. import transport"),
         ("protocol._protocol", "import h11"),
         ("transport._socket", "from ._stream import StreamTransport"),
@@ -303,6 +324,7 @@ def test_a_forbidden_import_is_seen(module: str, source: str) -> None:
     [
         ("protocol", "from ._handshake import ServerHandshake"),
         ("protocol._handshake", "import h11\nfrom ._protocol import Protocol"),
+        ("protocol._accel", "import os\nfrom ._codec_c import Decoder\nfrom . import _mask_c"),
         ("_client", "import trio\nfrom ._connection import WebSocketConnection\nfrom .transport import dial"),
         ("_server", "if TYPE_CHECKING:\n    from typing_extensions import Buffer"),
         ("_broadcast", "from ._server import WebSocketServer"),
@@ -377,3 +399,34 @@ def test_module_says_what_it_is(module: str) -> None:
     docstring = ast.get_docstring(ast.parse(SOURCES[module])) or ""
     first_paragraph = " ".join(docstring.partition("\n\n")[0].split())
     assert "." in first_paragraph, "the module's docstring has no first sentence"
+
+
+# Cython's files, which Python cannot parse
+
+
+@pytest.mark.parametrize("file", CYTHON)
+def test_cython_files_import_only_from_above(file: str) -> None:
+    module = file.partition(".")[0].replace("/", ".")
+    imported = re.findall(r"^(?:from|import|cimport) +(\S+)", CYTHON[file], re.MULTILINE)
+    strange = [name for name in imported if not re.match(r"cython$|cpython\.|libc\.|trio_ws\.", name)]
+    inside = {name.removeprefix("trio_ws.") for name in imported if name.startswith("trio_ws.")}
+    assert strange == []
+    assert inside <= TABLE[module]
+
+
+@pytest.mark.parametrize("file", CYTHON)
+def test_cython_files_say_what_they_are(file: str) -> None:
+    text = re.sub(r"^# cython: .*\n", "", CYTHON[file])
+    begin = r'"""(.+?)(\n\n|""")' if file.endswith(".pyx") else r"((# .*\n)+)"
+    said = re.match(begin, text, re.DOTALL if file.endswith(".pyx") else 0)
+    assert said
+    assert "." in said[1], "the file has no first sentence"
+
+
+@pytest.mark.parametrize("file", CYTHON)
+def test_cython_file_length(file: str) -> None:
+    assert len(CYTHON[file].splitlines()) <= MODULE_LINES
+
+
+def test_cython_files_are_found() -> None:
+    assert {"protocol/_codec_c.pxd", "protocol/_mask_c.pxd", "protocol/_mask_c.pyx"} <= CYTHON.keys()
