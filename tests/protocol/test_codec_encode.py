@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.protocol.codec_kit import BINARY, CLOSE, CONTINUATION, MASK_KEY, PING, PONG, TEXT, Codec, Peer, xor
+from trio_ws.protocol._mask import MaskPool
 
 
 @pytest.mark.parametrize(
@@ -65,3 +66,42 @@ def test_payloads_are_masked_byte_by_byte(codec: Codec, size: int) -> None:
     header = codec.encode_header(BINARY, size, MASK_KEY)
     assert frame == header + xor(payload, MASK_KEY)
     assert codec.encode_frame(BINARY, payload, None) == codec.encode_header(BINARY, size, None) + payload
+
+
+def message_chunks(codec: Codec, message: str | bytes, peer: Peer) -> tuple[bytes, ...]:
+    masks = MaskPool(lambda size: MASK_KEY * (size // 4)) if peer.masked else None
+    chunks: tuple[bytes, ...] = codec.find("encode_message")(message, masks)
+    return chunks
+
+
+@pytest.mark.parametrize("size", [0, 1, 126, 16_383, 16_384, 65_535, 65_536, 65_537, 131_073, 200_002])
+def test_messages_of_any_size_are_one_frame(codec: Codec, peer: Peer, size: int) -> None:
+    data = (bytes(range(251)) * 800)[:size]
+    assert b"".join(message_chunks(codec, data, peer)) == peer.frame(BINARY, data)
+
+
+@pytest.mark.parametrize("size", [0, 1, 16_384, 65_535, 65_536, 65_537, 131_073, 200_002])
+@pytest.mark.parametrize("characters", ["a", "aé", "€", "a€", "𝄞aé"])
+def test_texts_of_any_size_are_one_frame(codec: Codec, peer: Peer, size: int, characters: str) -> None:
+    # with characters of several bytes, so that no piece of the text is a whole number of masks
+    text = (characters * size)[:size]
+    assert b"".join(message_chunks(codec, text, peer)) == peer.frame(TEXT, text)
+
+
+@pytest.mark.parametrize("message", ["a" * 2**20, "€" * 2**20, b"a" * 2**20], ids=["ASCII", "text", "binary"])
+def test_a_large_message_is_never_masked_in_one_piece(codec: Codec, message: str | bytes) -> None:
+    chunks = message_chunks(codec, message, Peer(masked=True))
+    assert max(len(chunk) for chunk in chunks) <= 65_536 * (1 if isinstance(message, bytes) else 3)
+
+
+@pytest.mark.parametrize("at", [0, 1000, 70_000])
+def test_a_text_without_utf_8_takes_no_mask(codec: Codec, at: int) -> None:
+    asked: list[int] = []
+
+    def source(size: int) -> bytes:
+        asked.append(size)
+        return bytes(size)
+
+    with pytest.raises(UnicodeEncodeError):
+        codec.find("encode_message")("é" * at + "\ud800" + "é" * 10, MaskPool(source))
+    assert asked == []
