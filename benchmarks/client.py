@@ -38,8 +38,8 @@ WORK = {
 
 def measure(server: Server, cpu: int, seconds: float, work: Work, subject: Subject) -> Figures:
     """Measure one client once."""
-    arguments: list[object] = [server.port, work.size, work.depth]
-    return measure_worker("client_worker.py", subject, arguments, cpu=cpu, seconds=seconds)
+    arguments: list[object] = [server.port, work.size, work.depth, seconds]
+    return measure_worker("client_worker.py", subject, arguments, cpu=cpu)
 
 
 def run(options: Options) -> int:

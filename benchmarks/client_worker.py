@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 Send = Callable[[bytes], Awaitable[object]]
 Receive = Callable[[], Awaitable[object]]
@@ -73,6 +73,27 @@ async def run_websockets_trio(url: str, meter: Meter) -> None:
         await meter.repeat(ws.send, ws.recv)
 
 
+async def run_trio_websocket(url: str, meter: Meter) -> None:
+    from trio_websocket import open_websocket_url
+
+    async with open_websocket_url(url) as ws:
+        await meter.repeat(ws.send_message, ws.get_message)
+
+
+async def run_websockets_sync(url: str, meter: Meter) -> None:
+    from websockets.sync.client import connect
+
+    with connect(url, compression=None, proxy=None) as ws:
+
+        async def send(message: bytes) -> None:
+            ws.send(message)
+
+        async def receive() -> object:
+            return ws.recv()
+
+        await meter.repeat(send, receive)  # nothing else is on this loop that it could hold up
+
+
 async def run_websockets(url: str, meter: Meter) -> None:
     from websockets.asyncio.client import connect
 
@@ -87,20 +108,29 @@ async def run_aiohttp(url: str, meter: Meter) -> None:
         await meter.repeat(ws.send_bytes, ws.receive_bytes)
 
 
+Run = Callable[[str, Meter], Coroutine[object, object, None]]
+ON_TRIO: dict[str, Run] = {
+    "trio_websocket": run_trio_websocket,
+    "trio_ws": run_trio_ws,
+    "websockets_trio": run_websockets_trio,
+}
+ON_ASYNCIO: dict[str, Run] = {"websockets": run_websockets, "websockets_sync": run_websockets_sync}
+
+
 def main(name: str, port: str, size: str, depth: str, seconds: str) -> None:
     """Measure one client once."""
     url = f"ws://127.0.0.1:{port}/"
     meter = Meter(int(size), int(depth), float(seconds))
-    if name in {"trio_ws", "websockets_trio"}:
+    if name in ON_TRIO:
         import trio
 
-        trio.run({"trio_ws": run_trio_ws, "websockets_trio": run_websockets_trio}[name], url, meter)
+        trio.run(ON_TRIO[name], url, meter)
     elif name == "aiohttp":
         import uvloop
 
         uvloop.run(run_aiohttp(url, meter))
     else:
-        asyncio.run(run_websockets(url, meter))
+        asyncio.run(ON_ASYNCIO[name](url, meter))
     print(meter.report())
 
 

@@ -1,8 +1,9 @@
-"""Codecs to be measured, one for each process: python codec_worker.py NAME CASE SIZE SECONDS.
+"""Codecs to be measured, one for each process: python codec_worker.py NAME CASE SIZE COUNT READ SECONDS.
 
 The cases are ``decode`` and ``decode-text``, of what a client sent and therefore masked, ``encode``, as a server does,
-and ``encode-masked``, as a client does. Nothing but bytes in memory is involved, and what comes out is compared with
-what it should be. Prints messages per second as JSON; the first fifth of the time does not count.
+and ``encode-masked``, as a client does. A pass has COUNT messages of SIZE bytes, which are decoded in reads of READ
+bytes. Nothing but bytes in memory is involved, and what comes out is compared with what it should be. Prints messages
+per second, and nanoseconds per message and per byte of payload, as JSON; the first fifth of the time does not count.
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ Decode = Callable[[Sequence[bytes], int], Sequence[object]]
 #: Encodes binary messages, one after another.
 Encode = Callable[[Sequence[bytes]], Sequence[bytes]]
 
-READ = 65536  # bytes that a server reads at once
-VOLUME = 2**20  # bytes of payload in one pass
 MASK = b"\x12\x34\x56\x78"
 OP_TEXT, OP_BINARY = 1, 2
 
@@ -217,9 +216,9 @@ ENCODERS: dict[str, Callable[[bool], Encode]] = {
 # --- Measuring ------------------------------------------------------------------------------------------------------
 
 
-def prepare_decoding(name: str, case: str, size: int) -> tuple[int, Callable[[], object]]:
-    """Return how many messages a pass has, and the pass; what it does has been checked."""
-    messages: list[Message] = [os.urandom(size // 2).hex() for _ in range(max(VOLUME // size, 1))]
+def prepare_decoding(name: str, case: str, size: int, count: int, read: int) -> Callable[[], object]:
+    """Return the pass; what it does has been checked."""
+    messages: list[Message] = [os.urandom(size // 2).hex() for _ in range(count)]
     if case == "decode":
         messages = [text.encode() for text in messages if isinstance(text, str)]
     stream = b"".join(
@@ -228,17 +227,17 @@ def prepare_decoding(name: str, case: str, size: int) -> tuple[int, Callable[[],
         else make_frame(message, OP_BINARY, MASK)
         for message in messages
     )
-    reads = [stream[at : at + READ] for at in range(0, len(stream), READ)]
+    reads = [stream[at : at + read] for at in range(0, len(stream), read)]
     decode = DECODERS[name]()
     for _ in range(2):  # the second time shows that the first has left nothing behind
-        if list(decode(reads, len(messages))) != messages:
+        if list(decode(reads, count)) != messages:
             raise RuntimeError("other messages came out than went in")
-    return len(messages), lambda: decode(reads, len(messages))
+    return lambda: decode(reads, count)
 
 
-def prepare_encoding(name: str, case: str, size: int) -> tuple[int, Callable[[], object]]:
-    """Return how many messages a pass has, and the pass; what it does has been checked."""
-    messages = [os.urandom(size) for _ in range(max(VOLUME // size, 1))]
+def prepare_encoding(name: str, case: str, size: int, count: int) -> Callable[[], object]:
+    """Return the pass; what it does has been checked."""
+    messages = [os.urandom(size) for _ in range(count)]
     masked = case == "encode-masked"
     encode = ENCODERS[name](masked)
     stream = b"".join(encode(messages))
@@ -248,7 +247,7 @@ def prepare_encoding(name: str, case: str, size: int) -> tuple[int, Callable[[],
         if not stream.startswith(frame):
             raise RuntimeError("other frames came out than should")
         stream = stream[len(frame) :]
-    return len(messages), lambda: encode(messages)
+    return lambda: encode(messages)
 
 
 def repeat_until(end: float, once: Callable[[], object]) -> tuple[int, float]:
@@ -261,14 +260,17 @@ def repeat_until(end: float, once: Callable[[], object]) -> tuple[int, float]:
             return count, now
 
 
-def main(name: str, case: str, size: str, seconds: str) -> None:
+def main(name: str, case: str, size: str, count: str, read: str, seconds: str) -> None:
     """Measure one codec once."""
-    prepare = prepare_encoding if case.startswith("encode") else prepare_decoding
-    messages, once = prepare(name, case, int(size))
+    if case.startswith("encode"):
+        once = prepare_encoding(name, case, int(size), int(count))
+    else:
+        once = prepare_decoding(name, case, int(size), int(count), int(read))
     start = time.perf_counter()
     _, warm = repeat_until(start + float(seconds) / 5, once)
     passes, end = repeat_until(start + float(seconds), once)
-    print(json.dumps({"messages_s": passes * messages / (end - warm)}))
+    each = (end - warm) / (passes * int(count))
+    print(json.dumps({"messages_s": 1 / each, "message_ns": each * 1e9, "byte_ns": each * 1e9 / int(size)}))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Each server runs alone on one processor and the load on another. Works come one after another; in each of them all
 servers are measured in turn, round by round, and the medians are compared. In brackets stands the ratio trio_ws / peer:
-of messages and connections per second more is better, of KiB and µs less.
+of messages and connections per second more is better, of CPU time and KiB less.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from benchmarks.harness.processes import Server
 from benchmarks.harness.report import Row
 from benchmarks.harness.rounds import measure_in_turn, rows_of
 from benchmarks.harness.subjects import SERVERS, Subject
-from benchmarks.harness.work import COST, GROWTH, QUICK_CONNECTIONS, TYPICAL, WORK, Work
+from benchmarks.harness.work import COST, GROWTH, IDLE, QUICK_CONNECTIONS, TYPICAL, USUAL, WORK, Work
 
 SUBJECTS = {subject.name: subject for subject in SERVERS}
-MEMORY_WORK = WORK["memory"]
 
 
 @dataclass(slots=True)
@@ -77,13 +76,13 @@ def measure(servers: Servers, load: Load, work: Work, subject: Subject) -> Figur
 def choose_works(options: Options, *, memory: bool, skipped: dict[str, str], tls: str | None) -> list[Work]:
     """Return what is asked of the servers; why something is not goes into `skipped`."""
     limit = machine.allow_connections()
-    works = [WORK[name] for name in options.works if memory or name != MEMORY_WORK.name]
+    works = [WORK[name] for name in options.works if memory or WORK[name] not in IDLE]
     if options.quick:
-        works = [work for work in works if work.task == "hold" or work.connections <= QUICK_CONNECTIONS]
+        works = [work for work in works if work.connections <= QUICK_CONNECTIONS]
     for work in works:
         if work.tls and tls:
             skipped[work.title] = tls
-        elif work.connections > limit - 100:
+        elif work.most > limit - 100:
             skipped[work.title] = f"a process may open only {limit} files (ulimit -n)"
     return [work for work in works if work.title not in skipped]
 
@@ -117,24 +116,26 @@ def make_output(
 ) -> Output:
     """Return what is told of the results."""
     titles = {subject.name: subject.title for subject in subjects}
-    growth = [Row(work.name, work.title, COST) for work in GROWTH if work in works]
     return Output(
         "servers",
         options,
         subjects,
         versions,
         [
-            Table("servers", rows_of(works)),
-            Table("cost of a message", growth if len(growth) > 1 else []),
+            Table("servers", rows_of([work for work in works if work not in IDLE])),
+            Table(
+                "CPU time of a message",
+                [Row(work.name, work.title, COST) for work in GROWTH if work in works],
+                growth=True,
+            ),
+            Table("memory", rows_of([work for work in IDLE if work in works]), growth=True),
         ],
         {
             ("throughput", "Messages per second over the number of connections"): partial(
                 plots.draw_throughput, results, GROWTH, titles
             ),
             ("latency", "Percentiles of latency"): partial(plots.draw_latencies, results, TYPICAL, titles),
-            ("memory", "Memory of an idle connection"): partial(
-                plots.draw_memory, results, MEMORY_WORK, titles
-            ),
+            ("memory", "Memory of an idle connection"): partial(plots.draw_memory, results, USUAL, titles),
         },
     )
 
@@ -145,9 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--memory", action="store_true", help="also measure the memory of idle connections")
     options, given = parse_options(parser, arguments, SUBJECTS, WORK)
     try:
-        return run(
-            options, memory=given.memory or (given.work is not None and MEMORY_WORK.name in options.works)
-        )
+        return run(options, memory=given.memory or given.work is not None)
     except install.UnavailableError as error:
         print(f"cannot measure: {error}", file=sys.stderr)
         return 1

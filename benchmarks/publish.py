@@ -1,6 +1,6 @@
-"""Measure everything and write what the documentation shows; options are handed on to all three programs.
+"""Measure everything and write what the documentation shows; options are handed on to all four programs.
 
-Takes some twenty minutes, and a machine that has nothing else to do.
+Takes about an hour, and a machine that has nothing else to do.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from pathlib import Path
 # Last, so that an installed trio_ws is measured and not the sources beside this folder.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import client, codec, compare
+from benchmarks import client, codec, compare, peak
 
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
 
 def main() -> int:
-    """Run the three programs one after another; return the exit status."""
-    common = ["--rounds", "5", "--out", str(PAGES), *sys.argv[1:]]
-    return max(compare.main(["--memory", *common]), client.main(common), codec.main(common))
+    """Run the four programs one after another; return the exit status."""
+    given = sys.argv[1:]
+    rounds = [] if "--quick" in given else ["--rounds", "5"]
+    common = ["--pure", *rounds, "--out", str(PAGES), *given]
+    return max(
+        compare.main(["--memory", *common]), client.main(common), codec.main(common), peak.main(common)
+    )
 
 
 if __name__ == "__main__":

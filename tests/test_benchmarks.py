@@ -2,20 +2,25 @@
 
 import argparse
 import io
+import itertools
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
 import trio_ws.protocol
-from benchmarks import codec_worker
+from benchmarks import codec_worker, peak_worker
+from benchmarks.codec import PIECES, TOGETHER
+from benchmarks.compare import choose_works
 from benchmarks.harness import install, machine
 from benchmarks.harness.figures import Results, read_figures
 from benchmarks.harness.install import UnavailableError
@@ -24,7 +29,7 @@ from benchmarks.harness.progress import Progress, format_duration
 from benchmarks.harness.report import Row, list_notes, make_table
 from benchmarks.harness.rounds import measure_in_turn
 from benchmarks.harness.subjects import PROJECT, PURE, SERVERS, Subject
-from benchmarks.harness.work import GROWTH, MEMORY, MESSAGES, WORK, Work
+from benchmarks.harness.work import COST, GROWTH, IDLE, MEMORY, MESSAGES, WORK, Work
 
 PROGRAMS = Path(__file__).parent.parent / "benchmarks"
 QUICK = WORK["ping-pong"], WORK["100-clients"]
@@ -80,9 +85,9 @@ def test_a_figure_that_is_none_is_refused(value: float) -> None:
 
 def test_a_table_shows_medians_and_ratios() -> None:
     results = results_of(trio_ws=[1000], peer=[500], other=[4])
-    results.add("memory", "trio_ws", {"kib": 4.04})
+    results.add("memory-100", "trio_ws", {"kib": 4.04})
     results.fail("ping-pong", "other", "it fell over")
-    rows = [Row("ping-pong", "1 client", MESSAGES), Row("memory", "memory", MEMORY)]
+    rows = [Row("ping-pong", "1 client", MESSAGES), Row("memory-100", "memory", MEMORY)]
     columns = {"trio_ws": "trio_ws", "peer": "a peer", "other": "another"}
     assert make_table(results, rows, columns, "trio_ws", "servers").splitlines() == [
         "| servers               | trio_ws |      a peer | another |",
@@ -90,6 +95,18 @@ def test_a_table_shows_medians_and_ratios() -> None:
         "| 1 client [messages/s] |   1,000 | 500 (2.00x) |  failed |",
         "| memory [KiB]          |     4.0 |           - |       - |",
     ]
+
+
+def test_a_last_line_shows_by_what_factor_a_figure_grows() -> None:
+    results = Results()
+    for work, mine, peers in (("ping-pong", 3, 2), ("10-clients", 2, 8), ("100-clients", 5, 6)):
+        results.add(work, "trio_ws", {"server_us": mine})
+        results.add(work, "peer", {"server_us": peers})
+    results.fail("10-clients", "peer", "it fell over")
+    rows = [Row(work.name, work.title, COST) for work in GROWTH[:3]]
+    columns = {"trio_ws": "trio_ws", "peer": "a peer"}
+    *_, last = make_table(results, rows, columns, "trio_ws", "servers", factor=True).splitlines()
+    assert last == "| largest / smallest     |    2.50 |           - |"
 
 
 def test_notes_say_what_is_missing_and_why() -> None:
@@ -146,6 +163,27 @@ def test_all_are_measured_in_turn_round_by_round(capsys: pytest.CaptureFixture[s
 def test_growth_is_in_nothing_but_connections() -> None:
     assert [work.connections for work in GROWTH] == [1, 10, 100, 1000, 5000]
     assert {(work.size, work.depth, work.tls, work.task) for work in GROWTH} == {(64, 1, False, "echo")}
+    assert [work.connections for work in IDLE] == [100, 500, 1000, 2000, 5000]
+    assert {work.task for work in IDLE} == {"hold"}
+    assert [(case.count, case.read) for case in PIECES] == [(1, 1)] * 3
+    assert len({(case.size, case.read) for case in TOGETHER}) == 1
+
+
+def test_who_asks_for_more_connections_than_there_can_be_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "allow_connections", lambda: 2250)
+    skipped: dict[str, str] = {}
+    works = choose_works(parse()[0], memory=True, skipped=skipped, tls="no OpenSSL")
+    # memory is that of connections which come after a tenth as many others
+    assert [work.connections for work in works if work.task == "hold"] == [100, 500, 1000]
+    assert max(work.connections for work in works if work.task == "echo") == 1000
+    assert not any(work.tls for work in works)
+    assert set(skipped) == {work.title for work in WORK.values()} - {work.title for work in works}
+
+
+def test_what_takes_long_is_left_out_of_a_quick_run() -> None:
+    works = choose_works(parse("--quick")[0], memory=True, skipped={}, tls=None)
+    assert {work.connections for work in works} == {1, 10, 32, 100}
+    assert [work for work in works if work.task == "hold"] == [WORK["memory-100"]]
 
 
 @pytest.mark.parametrize(
@@ -230,9 +268,59 @@ def test_a_codec_that_is_wrong_is_not_measured(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(codec_worker.ENCODERS, "wrong", lambda masked: list)
     monkeypatch.setitem(codec_worker.DECODERS, "wrong", lambda: lambda reads, count: [b""] * count)
     with pytest.raises(RuntimeError, match="other frames"):
-        codec_worker.prepare_encoding("wrong", "encode", 64)
+        codec_worker.prepare_encoding("wrong", "encode", 64, 3)
     with pytest.raises(RuntimeError, match="other messages"):
-        codec_worker.prepare_decoding("wrong", "decode", 64)
+        codec_worker.prepare_decoding("wrong", "decode", 64, 3, 65536)
+
+
+@pytest.mark.parametrize(("size", "count", "read"), [(200, 1, 1), (2, 200, 2**30), (64, 20, 100)])
+def test_a_codec_is_given_reads_of_the_size_that_was_asked_for(
+    size: int, count: int, read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[int]] = []
+
+    def decoder() -> codec_worker.Decode:
+        decode = codec_worker.decode_trio_ws()
+
+        def watched(reads: Sequence[bytes], count: int) -> Sequence[object]:
+            given.append([len(data) for data in reads])
+            return decode(reads, count)
+
+        return watched
+
+    monkeypatch.setitem(codec_worker.DECODERS, "watched", decoder)
+    codec_worker.prepare_decoding("watched", "decode", size, count, read)()
+    *whole, last = given[0]
+    assert set(whole) <= {read}
+    assert 0 < last <= read
+    assert size * count < sum(given[0]) <= (size + 8) * count  # headers and masks besides
+    assert given == [given[0]] * 3
+
+
+# --- The peer of whoever sends or receives a large message ----------------------------------------------------------
+
+BLOCK = len(peak_worker.BLOCK)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("spoilt", [None, 0, 9, 20, BLOCK])
+def test_only_the_message_that_was_sent_is_taken_for_it(masked: bool, spoilt: int | None) -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        peak_worker.send_large(near, peak_worker.OP_BINARY, BLOCK, masked=masked)
+        near.shutdown(socket.SHUT_WR)
+        frame = bytearray(far.recv(2 * BLOCK, socket.MSG_WAITALL))
+    if spoilt is not None:
+        frame[spoilt] ^= 1
+    near, far = socket.socketpair()
+    with near, far:
+        near.sendall(frame)
+        if spoilt is None:
+            # the one who receives from a client is the one who does not mask
+            peak_worker.receive_large(far, peak_worker.OP_BINARY, BLOCK, masked=not masked)
+            return
+        with pytest.raises(RuntimeError, match=r"came than w(as|ere) sent"):
+            peak_worker.receive_large(far, peak_worker.OP_BINARY, BLOCK, masked=not masked)
 
 
 # --- The load generator ---------------------------------------------------------------------------------------------
@@ -270,11 +358,10 @@ ANSWERS: dict[str, tuple[Callable[[bytes], Sequence[str | bytes]], str]] = {
 }
 
 
-@needs_compiler
-@pytest.mark.parametrize(("answer", "complaint"), ANSWERS.values(), ids=ANSWERS)
-async def test_only_an_echo_is_counted(
-    answer: Callable[[bytes], Sequence[str | bytes]], complaint: str, load: Path
-) -> None:
+@asynccontextmanager
+async def answering(answer: Callable[[bytes], Sequence[str | bytes]]) -> AsyncGenerator[int]:
+    """Serve, and answer each message; the port."""
+
     async def handler(request: trio_ws.WebSocketRequest) -> None:
         ws = await request.accept()
         async for message in ws:
@@ -289,16 +376,50 @@ async def test_only_an_echo_is_counted(
         server: trio_ws.WebSocketServer = await nursery.start(
             trio_ws.serve_websocket, handler, "127.0.0.1", 0, None
         )
-        command = [str(load), "echo", str(server.port), "2", "200", "3", "0.05"]
-        done = await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True)
+        yield server.port
         nursery.cancel_scope.cancel()
+
+
+@needs_compiler
+@pytest.mark.parametrize(("answer", "complaint"), ANSWERS.values(), ids=ANSWERS)
+async def test_only_an_echo_is_counted(
+    answer: Callable[[bytes], Sequence[str | bytes]], complaint: str, load: Path
+) -> None:
+    async with answering(answer) as port:
+        command = [str(load), "echo", str(port), "2", "200", "3", "0.05", f"pid={os.getpid()}"]
+        done = await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True)
     assert done.stderr.decode().strip() == complaint
     assert done.returncode == (1 if complaint else 0)
     if not complaint:
-        assert set(json.loads(done.stdout)) == {"messages_s", "p50_us", "p99_us", "p999_us"}
+        figures = read_figures(json.loads(done.stdout))
+        assert set(figures) == {"messages_s", "p50_us", "p99_us", "p999_us", "server_us"}
+
+
+async def run_client(answer: Callable[[bytes], Sequence[str | bytes]]) -> subprocess.CompletedProcess[bytes]:
+    async with answering(answer) as port:
+        worker = str(PROGRAMS / "client_worker.py")
+        command = [sys.executable, "-P", worker, "trio_ws", str(port), "64", "3", "0.05"]
+        return await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True)
+
+
+async def test_a_client_is_measured() -> None:
+    done = await run_client(lambda message: [message])
+    assert set(read_figures(json.loads(done.stdout))) == {"messages_s", "p50_us", "p99_us"}
+
+
+async def test_a_client_that_receives_something_else_is_not_measured() -> None:
+    done = await run_client(lambda message: [message[::-1]])
+    assert done.returncode == 1
+    assert b"other messages came back than were sent" in done.stderr
 
 
 # --- The programs ---------------------------------------------------------------------------------------------------
+
+
+SIDES = ("server", "client"), ("receive", "send"), ("binary", "text")
+needs_memory_figures = pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of memory is read from Linux's /proc"
+)
 
 
 def run_program(
@@ -329,7 +450,7 @@ def test_a_quick_comparison_measures_servers(tmp_path: Path, environment: dict[s
     )
     assert done.returncode == 0, done.stderr
     document = json.loads(record.read_text())
-    left_out = {"1000-clients", "5000-clients", "memory"}
+    left_out = {"1000-clients", "5000-clients"} | {work.name for work in IDLE}
     left_out |= {name for name, work in WORK.items() if work.title in document["skipped"]}
     assert set(document["rounds"]) == set(WORK) - left_out
     for row in document["rounds"].values():
@@ -338,6 +459,9 @@ def test_a_quick_comparison_measures_servers(tmp_path: Path, environment: dict[s
     assert all("TLS" in title for title in document["skipped"])
     assert document["failures"] == {}
     assert re.search(r"^\| 1 client, 64 B \[messages/s\] .*\d \(\d+\.\d\dx\) \|$", done.stdout, re.MULTILINE)
+    assert re.search(r"^\| 1 client, 64 B \[µs\] .*\d \(\d+\.\d\dx\) \|$", done.stdout, re.MULTILINE)
+    assert re.search(r"^\| largest / smallest +\| +\d+\.\d\d \| +\d+\.\d\d \|$", done.stdout, re.MULTILINE)
+    assert document["versions"]["trio_ws"].endswith(("(compiled)", "(not compiled)"))
     assert done.stdout.strip() in (out / "servers.md").read_text()
     assert re.search(r"^\[(\d+)/\1\] .* eta 0 s$", done.stderr, re.MULTILINE)
 
@@ -364,3 +488,21 @@ def test_a_quick_run_measures_codecs(environment: dict[str, str]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^\| (?:de|en)code.*\| +[\d,]+ \|$", done.stdout, re.MULTILINE)) == 8
+    pieces = re.findall(r"^\| [\d,]+ pieces of 1 B: a byte \[ns\] +\| +[\d,]+ \|$", done.stdout, re.MULTILINE)
+    together = re.findall(
+        r"^\| [\d,]+ messages of 2 B: a message \[ns\] +\| +[\d,]+ \|$", done.stdout, re.MULTILINE
+    )
+    assert (len(pieces), len(together)) == (1, 3)
+    assert re.search(r"^\| largest / smallest +\| +\d+\.\d\d \|$", done.stdout, re.MULTILINE)
+
+
+@needs_memory_figures
+def test_a_quick_run_measures_peaks_of_memory(tmp_path: Path, environment: dict[str, str]) -> None:
+    works = [f"{role}-{action}-{kind}" for role, action, kind in itertools.product(*SIDES)]
+    done = run_program("peak.py", "--quick", "--only", "trio_ws", "--out", tmp_path, environment=environment)
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "peaks.json").read_text())
+    assert set(document["rounds"]) == set(works)
+    # the application has the message itself, and it is in memory
+    assert all(row["trio_ws"][0]["multiple"] > 0.99 for row in document["rounds"].values())
+    assert done.stdout.strip() in (tmp_path / "peaks.md").read_text()

@@ -14,10 +14,15 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from .subjects import Subject
+from .subjects import PROJECT, Subject
 
 _SOURCES = Path(__file__).parent.parent / "load"
 _TAIL = 400  # characters of a tool's output that say why it failed
+
+_SAY_CODEC = """
+import trio_ws.protocol
+print("compiled" if trio_ws.protocol.accelerated else "not compiled")
+"""
 
 _READ_VERSIONS = """
 import importlib.metadata, json, sys
@@ -138,6 +143,8 @@ def prepare(subjects: Iterable[Subject]) -> tuple[dict[str, str], dict[str, str]
         except UnavailableError as error:
             missing[subject.name] = str(error)
     versions |= _versions(sys.executable, ["trio_ws", "trio"])
+    codec = run_tool(sys.executable, "-P", "-c", _SAY_CODEC, environment=dict(PROJECT.environment))
+    versions["trio_ws"] += f" ({codec.strip()})"
     return versions, missing
 
 

@@ -20,11 +20,17 @@ Draw = Callable[[Path], bool]
 
 @dataclass(slots=True)
 class Table:
-    """One table of a run, with a sentence on how to read it."""
+    """One table of a run.
+
+    Attributes:
+        corner: title of the first column.
+        rows: its lines; a table without any is not shown.
+        growth: whether the lines differ in one number alone, so that a last one shows by what factor they grow.
+    """
 
     corner: str
     rows: Sequence[Row]
-    caption: str = ""
+    growth: bool = False
 
 
 @dataclass(slots=True)
@@ -69,11 +75,18 @@ class Output:
 
     def _parts(self, results: Results) -> list[str]:
         columns = {subject.name: subject.title for subject in self.subjects}
-        parts = []
-        for table in self.tables:
-            if table.rows:
-                parts.append(make_table(results, table.rows, columns, PROJECT.name, table.corner))
-                parts += [table.caption] if table.caption else []
+        parts = [
+            make_table(
+                results,
+                table.rows,
+                columns,
+                PROJECT.name,
+                table.corner,
+                factor=table.growth and len(table.rows) > 1,
+            )
+            for table in self.tables
+            if table.rows
+        ]
         notes = list_notes(results, columns)
         return [*parts, notes] if notes else parts
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .figures import Results
@@ -30,8 +30,21 @@ def format_cell(results: Results, row: Row, subject: str, project: str) -> str:
     return cell if ratio is None or subject == project else f"{cell} ({ratio:.2f}x)"
 
 
+def format_factor(results: Results, rows: Sequence[Row], subject: str) -> str:
+    """Return the largest of the medians in several rows divided by the smallest."""
+    medians = [results.median(row.work, subject, row.metric.key) for row in rows]
+    known = [value for value in medians if value is not None]
+    return f"{max(known) / min(known):.2f}" if len(known) == len(rows) else "-"
+
+
 def make_table(
-    results: Results, rows: Iterable[Row], columns: Mapping[str, str], project: str, corner: str
+    results: Results,
+    rows: Sequence[Row],
+    columns: Mapping[str, str],
+    project: str,
+    corner: str,
+    *,
+    factor: bool = False,
 ) -> str:
     """Return a Markdown table whose columns are as wide as their cells.
 
@@ -41,11 +54,14 @@ def make_table(
         columns: titles by the names of the subjects.
         project: the subject that the others are compared with.
         corner: title of the first column.
+        factor: whether a last line shows by what factor the rows of each column differ.
     """
     lines = [[corner, *columns.values()]]
     for row in rows:
         cells = [format_cell(results, row, subject, project) for subject in columns]
         lines.append([f"{row.title} [{row.metric.unit}]", *cells])
+    if factor:
+        lines.append(["largest / smallest", *(format_factor(results, rows, subject) for subject in columns)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     return "\n".join(_join(line, widths) for line in [lines[0], rule, *lines[1:]])

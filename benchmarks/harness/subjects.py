@@ -29,7 +29,8 @@ class Subject:
     reads: bool = True
 
 
-PROJECT = Subject("trio_ws", "trio_ws", "project")
+# Whatever this process was told, each of the two has the codec that its title says.
+PROJECT = Subject("trio_ws", "trio_ws", "project", environment=(("TRIO_WS_ACCEL", "auto"),))
 PURE = Subject(
     "trio_ws_pure",
     "trio_ws (pure)",
@@ -54,7 +55,9 @@ CLIENTS = (
     PROJECT,
     PURE,
     Subject("websockets_trio", "websockets.trio", packages=("websockets", "trio")),
+    Subject("trio_websocket", "trio-websocket", packages=("trio-websocket",)),
     Subject("websockets", "websockets, asyncio", packages=("websockets",)),
+    Subject("websockets_sync", "websockets, threads", packages=("websockets",)),
     Subject("aiohttp", "aiohttp + uvloop", packages=("aiohttp", "uvloop")),
 )
 

@@ -18,7 +18,7 @@ class Metric:
 MESSAGES = Metric("messages_s", "messages/s")
 CONNECTIONS = Metric("connections_s", "connections/s")
 MEMORY = Metric("kib", "KiB", 1)
-COST = Metric("us", "µs", 1)
+COST = Metric("server_us", "µs", 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,11 @@ class Work:
         """The figure that is compared."""
         return {"echo": MESSAGES, "churn": CONNECTIONS, "hold": MEMORY}[self.task]
 
+    @property
+    def most(self) -> int:
+        """How many connections are open at the same time."""
+        return self.connections * 11 // 10 if self.task == "hold" else self.connections
+
 
 WORK = {
     work.name: work
@@ -64,7 +69,10 @@ WORK = {
         Work("tls-16-kib", "TLS: 10 clients, 16 KiB, 4 in flight", 10, 16384, 4, tls=True),
         Work("handshakes", "open, one echo, close; 32 at a time", 32, task="churn"),
         Work("5000-clients", "5000 clients, 64 B", 5000),
-        Work("memory", "memory of an idle connection", 1000, task="hold"),
+        *(
+            Work(f"memory-{count}", f"memory of each of {count} idle", count, task="hold")
+            for count in (100, 500, 1000, 2000, 5000)
+        ),
     )
 }
 
@@ -72,6 +80,10 @@ WORK = {
 GROWTH = [
     work for work in WORK.values() if (work.size, work.depth, work.tls, work.task) == (64, 1, False, "echo")
 ]
+#: The works that show how the memory of a connection grows with their number.
+IDLE = [work for work in WORK.values() if work.task == "hold"]
+#: The work whose memory is drawn.
+USUAL = WORK["memory-1000"]
 #: The work whose latencies are shown.
 TYPICAL = WORK["100-clients"]
 #: Of ``--quick``: works of more connections take seconds merely to open them.

@@ -11,26 +11,23 @@ from .machine import pinned
 from .processes import HERE, environment_of, python_of
 from .subjects import Subject
 
-_PATIENCE = 60  # seconds, besides those of the measurement
+_PATIENCE = 180  # seconds: the slowest codec takes forty for a million pieces
 
 
-def measure_worker(
-    program: str, subject: Subject, arguments: list[object], *, cpu: int, seconds: float
-) -> Figures:
+def measure_worker(program: str, subject: Subject, arguments: list[object], *, cpu: int) -> Figures:
     """Run a worker to its end and return what it measured.
 
     Args:
         program: the file in this folder.
         subject: what it is to measure.
-        arguments: what it is told besides the name of the subject, and before the seconds.
+        arguments: what it is told besides the name of the subject.
         cpu: the processor that it runs on.
-        seconds: how long it is to measure.
 
     Raises:
         UnavailableError: it failed; the message is its last line.
     """
     name = subject.program or subject.name
-    command = [python_of(subject), "-P", str(HERE / program), name, *map(str, arguments), str(seconds)]
+    command = [python_of(subject), "-P", str(HERE / program), name, *map(str, arguments)]
     try:
         with pinned(cpu):
             done = subprocess.run(
@@ -39,7 +36,7 @@ def measure_worker(
                 capture_output=True,
                 text=True,
                 env=environment_of(subject),
-                timeout=seconds + _PATIENCE,
+                timeout=_PATIENCE,
             )
     except subprocess.TimeoutExpired as error:
         raise UnavailableError("it was too slow to be measured") from error

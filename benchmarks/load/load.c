@@ -1,7 +1,7 @@
 /* A WebSocket load generator, to measure echo servers on the loopback interface: one thread, one epoll set.
  *
- *   load echo  PORT CONNECTIONS SIZE DEPTH SECONDS [tls] [lengths]
- *   load churn PORT CONNECTIONS SECONDS [lengths]
+ *   load echo  PORT CONNECTIONS SIZE DEPTH SECONDS [tls] [lengths] [pid=N]
+ *   load churn PORT CONNECTIONS SECONDS [lengths] [pid=N]
  *   load hold  PORT CONNECTIONS [tls] [lengths]
  *
  * echo:  each connection sends a burst of DEPTH masked binary messages of SIZE bytes, and the next burst when the last
@@ -14,7 +14,8 @@
  * A fifth of SECONDS is for warming up. Both this and the rest take longer where a server is slow: a server answers many
  * connections in turn, and a count of less than a few turns says nothing.
  *
- * Prints one line of JSON. Every byte that comes back is compared with what was sent; with "lengths", for a server that
+ * Prints one line of JSON; with the server's "pid" also the CPU time that its process, all threads, took for each message
+ * or life: "server_us". Every byte that comes back is compared with what was sent; with "lengths", for a server that
  * reads no payload, only opcodes and lengths are. Anything unexpected ends the run with a message and status 1. Pings
  * are not answered: servers have to be measured for less time than they wait for a pong.
  */
@@ -54,7 +55,7 @@ typedef struct {
 } Connection;
 
 static struct {
-  int port, count, depth, tls, lengths;
+  int port, count, depth, tls, lengths, pid;
   size_t size;
   double seconds;
 } task;
@@ -95,10 +96,41 @@ static double percentile_us(double share) {
   return latencies[rank ? rank - 1 : 0] * 1e6;
 }
 
-static void report(const char *what, double rate) {
+/* Seconds of CPU time that the server has taken so far. Finer than the ticks in /proc, of which a short run has few. */
+static double server_time(void) {
+  clockid_t clock;
+  struct timespec t;
+  if (!task.pid) return 0;
+  if (clock_getcpuclockid(task.pid, &clock) || clock_gettime(clock, &t)) fail("the server's process has no clock");
+  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Decides when to begin counting, and when there is enough. */
+typedef struct {
+  double start, since, server;
+  long total, turn; /* of messages, or of lives: what was counted, and one for each place where it can happen */
+} Window;
+
+static Window open_window(long turn) { return (Window){.start = now(), .turn = turn}; }
+
+static int is_over(Window *w) {
+  double t = now();
+  if (!w->since && t >= w->start + task.seconds / 5 && w->total >= w->turn) {
+    w->since = t;
+    w->server = server_time();
+    w->total = 0;
+    latency_count = 0;
+  }
+  return w->since && t >= w->start + task.seconds && w->total >= TURNS * w->turn && latency_count;
+}
+
+static void report(const char *what, const Window *w) {
+  double rate = (double)w->total / (now() - w->since), each = (server_time() - w->server) / (double)w->total;
   qsort(latencies, latency_count, sizeof *latencies, compare);
-  printf("{\"%s\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f}\n", what, rate, percentile_us(.5),
+  printf("{\"%s\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f", what, rate, percentile_us(.5),
          percentile_us(.99), percentile_us(.999));
+  if (task.pid) printf(", \"server_us\": %.3f", each * 1e6);
+  printf("}\n");
 }
 
 /* --- The opening handshake --------------------------------------------------------------------------------------- */
@@ -240,26 +272,6 @@ static long serve(Connection *c, int again) {
   }
 }
 
-/* Decides when to begin counting, and when there is enough. */
-typedef struct {
-  double start, since;
-  long total, turn; /* of messages, or of lives: what was counted, and one for each place where it can happen */
-} Window;
-
-static Window open_window(long turn) { return (Window){.start = now(), .turn = turn}; }
-
-static int is_over(Window *w) {
-  double t = now();
-  if (!w->since && t >= w->start + task.seconds / 5 && w->total >= w->turn) {
-    w->since = t;
-    w->total = 0;
-    latency_count = 0;
-  }
-  return w->since && t >= w->start + task.seconds && w->total >= TURNS * w->turn && latency_count;
-}
-
-static double rate(const Window *w) { return (double)w->total / (now() - w->since); }
-
 /* --- The three tasks --------------------------------------------------------------------------------------------- */
 
 static void echo(int epoll) {
@@ -271,7 +283,7 @@ static void echo(int epoll) {
     int n = epoll_wait(epoll, events, EVENTS, 10);
     for (int i = 0; i < n; i++) window.total += serve(events[i].data.ptr, 1);
   }
-  report("messages_s", rate(&window));
+  report("messages_s", &window);
 }
 
 static void hold(int epoll) {
@@ -330,7 +342,7 @@ static void churn(int epoll) {
       start_life(c, epoll);
     }
   }
-  report("connections_s", rate(&window));
+  report("connections_s", &window);
 }
 
 /* --- The command line ------------------------------------------------------------------------------------------- */
@@ -338,6 +350,12 @@ static void churn(int epoll) {
 static int has(int argc, char **argv, const char *word) {
   for (int i = 1; i < argc; i++)
     if (!strcmp(argv[i], word)) return 1;
+  return 0;
+}
+
+static int find_pid(int argc, char **argv) {
+  for (int i = 1; i < argc; i++)
+    if (!strncmp(argv[i], "pid=", 4)) return atoi(argv[i] + 4);
   return 0;
 }
 
@@ -356,6 +374,7 @@ int main(int argc, char **argv) {
   task.seconds = is_echo ? atof(argv[6]) : is_churn ? atof(argv[4]) : 0;
   task.tls = has(argc, argv, "tls");
   task.lengths = has(argc, argv, "lengths");
+  task.pid = find_pid(argc, argv);
   snprintf(request, sizeof request,
            "GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
            "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n",
