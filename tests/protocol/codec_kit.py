@@ -230,7 +230,8 @@ def meaning(data: bytes, peer: Peer, limits: Limits) -> Meaning:
 def _walk(data: bytes, peer: Peer, limits: Limits) -> Iterator[Seen]:
     at = 0
     kind, message, announced, fragments = CONTINUATION, b"", 0, 0
-    while header := _header(data, at, kind, peer, limits.max_message_size - announced):
+    allowed = min(limits.max_message_size, 2**53 - 1)  # no limit allows a message longer than a frame can be
+    while header := _header(data, at, kind, peer, allowed - announced):
         opcode, fin, size, mask, at = header
         payload = xor(data[at : at + size], mask)
         end = at + size

@@ -26,7 +26,14 @@ MASKS = st.binary(min_size=4, max_size=4)
 #: What a fault changes of a frame: opcode, RSV bits, announced size.
 FAULTY_OPCODES = {"unknown": 3, "unknown control": 11, "text": TEXT, "continuation": CONTINUATION}
 FAULTY_RSV = {"RSV1": 0x40, "RSV2": 0x20, "RSV3": 0x10, "all RSV": 0x70}
-FAULTY_SIZES = {"2^53": 2**53, "2^64 - 1": 2**64 - 1, "70000": 70_000, "1": 1, "126": 126}
+FAULTY_SIZES = {
+    "2^53 - 1": 2**53 - 1,
+    "2^53": 2**53,
+    "2^64 - 1": 2**64 - 1,
+    "70000": 70_000,
+    "1": 1,
+    "126": 126,
+}
 FAULTY_WIDTHS = {"in 2 bytes": 2, "in 8 bytes": 8}
 FAULTS = [*FAULTY_OPCODES, *FAULTY_RSV, *FAULTY_SIZES, *FAULTY_WIDTHS, "FIN", "MASK"]
 
