@@ -10,13 +10,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import trio
+from trio.lowlevel import checkpoint_if_cancelled
 
 from ._endpoint import Endpoint, endpoints
 from ._inbox import MessageChannel
 from ._link import Link
 from ._pieces import MessageStream, each_of
 from .protocol import CloseReason, Headers, MaskPool, Phase, Protocol, Request, Response, Role, State
-from .transport import make_transport
+from .transport import HIGH_WATER, make_transport
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -196,16 +197,18 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         if type(message) is not str and type(message) is not bytes:
             _check_message(message)
         link = self._link
-        turn = link.inbox.turn
+        inbox, transport, turn = link.inbox, link.transport, link.turn
         turn.sends -= 1
         if turn.sends > 0 and perf_counter() < turn.end:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await checkpoint_if_cancelled()
         else:
             await turn.checkpoint()
-        if not link.outbox.free:
+        if transport.buffered > HIGH_WATER or link.outbox.held:
             await link.outbox.wait_turn(link)
+        if not link.protocol.may_send:
+            raise link.closed_error()
         # who has more messages to answer will answer them at once: the answers leave together
-        link.transport.write(*link.protocol.send_message(message), more=bool(link.inbox.queue))
+        transport.write(*link.protocol.send_message(message), more=bool(inbox.queue))
 
     async def get_message(self) -> str | bytes:
         """Receive the next message, waiting for it if need be.
@@ -220,7 +223,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
 
     def __anext__(self) -> Coroutine[object, object, str | bytes]:
         link = self._link
-        return link.inbox.get(link, stop=True)
+        return link.inbox.get(link, True)
 
     async def send(self, value: str | Buffer) -> None:
         """Send one message; `trio.abc.SendChannel`'s name for `send_message`.
@@ -254,7 +257,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
 
     async def _send_each(self, pieces: AsyncIterable[str | Buffer]) -> None:
         link = self._link
-        await link.inbox.turn.checkpoint()
+        await link.turn.checkpoint()
         await link.outbox.wait_turn(link)
         link.outbox.begin_pieces()
         last: str | Buffer | None = None

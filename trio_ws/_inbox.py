@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import trio
+from trio.lowlevel import checkpoint_if_cancelled, current_task, reschedule, wait_task_rescheduled
 
 if TYPE_CHECKING:
     from ._errors import ConnectionClosed
@@ -146,9 +147,9 @@ class Inbox:
     def put(self, message: Message) -> None:
         """Hand a message to who waits longest, else add it. Never blocks."""
         if self._tasks:
-            task, taken = self._tasks.popitem(last=False)
-            taken.append(message)
-            trio.lowlevel.reschedule(task)
+            task, box = self._tasks.popitem(last=False)
+            box.append(message)
+            reschedule(task)
         else:
             if self.queue is None:
                 self.queue = deque()
@@ -159,14 +160,14 @@ class Inbox:
         """Add no more: who waits, and who comes when the queue is empty, is told so."""
         self._closed = True
         while self._tasks:
-            trio.lowlevel.reschedule(self._tasks.popitem(last=False)[0])
+            reschedule(self._tasks.popitem(last=False)[0])
 
     def discard(self) -> None:
         """Drop what is queued; a message already on its way to a task stays with it."""
         while self.queue:
             self.bytes -= getsizeof(self.queue.popleft())
 
-    async def get(self, owner: Owner, *, stop: bool = False) -> Message:
+    async def get(self, owner: Owner, stop: bool = False) -> Message:
         """Take the next message, waiting for it if need be.
 
         Args:
@@ -179,19 +180,35 @@ class Inbox:
 
         Cancellation: takes nothing, or returns what it took.
         """
-        # All of it stands in one function: what `async for` costs is mostly how many coroutines a message goes through.
+        # All of it stands in one function: what `async for` costs is mostly how many calls a message goes through.
         turn = self.turn
         turn.receives -= 1
         if turn.receives > 0 and perf_counter() < turn.end:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await checkpoint_if_cancelled()
         else:
             await turn.checkpoint()
-        message = self._take(owner) if self.queue else self._ask(owner)
-        if message is None and not self._closed:
-            message = await self._wait()
+        if self.queue:
+            return self._take(owner)
+        if not self._closed:
+            owner.wanted()  # which may make one come, or the end
+            if self.queue:
+                return self._take(owner)
+        if not self._closed:
+            task, box = current_task(), list[Message]()
+            if self._tasks is None:
+                self._tasks = OrderedDict()
+            tasks = self._tasks
+            tasks[task] = box
+            self.queue = None
+
+            def abort(_: object) -> trio.lowlevel.Abort:
+                del tasks[task]
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await wait_task_rescheduled(abort)
             turn.begin()
-        if message is not None:
-            return message
+            if box:
+                return box[0]
         # the error is in no variable: with its traceback it would keep this frame, and that it
         if stop and isinstance(owner.closed_error(), trio.EndOfChannel):
             raise StopAsyncIteration
@@ -204,9 +221,10 @@ class Inbox:
             trio.WouldBlock: there is none now.
             ConnectionClosed: the queue is closed and empty.
         """
-        message = self._take(owner) if self.queue else self._ask(owner)
-        if message is not None:
-            return message
+        if not self.queue and not self._closed:
+            owner.wanted()
+        if self.queue:
+            return self._take(owner)
         raise owner.closed_error() if self._closed else trio.WouldBlock
 
     def _take(self, owner: Owner) -> Message:
@@ -216,27 +234,6 @@ class Inbox:
         if not owner.reading:
             owner.taken()
         return message
-
-    def _ask(self, owner: Owner) -> Message | None:
-        """Say that a message is wanted, and take it if that made one come."""
-        self.queue = None
-        if not self._closed:
-            owner.wanted()
-        return self._take(owner) if self.messages else None
-
-    async def _wait(self) -> Message | None:
-        """Wait for a message, or for None at the end."""
-        if self._tasks is None:
-            self._tasks = OrderedDict()
-        tasks, task = self._tasks, trio.lowlevel.current_task()
-        taken = tasks[task] = list[Message]()
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            del tasks[task]
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
-        return taken[0] if taken else None
 
 
 class MessageChannel(trio.abc.ReceiveChannel["str | bytes"]):

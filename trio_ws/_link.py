@@ -84,6 +84,7 @@ class Link:
         "reading",
         "timed_out",
         "transport",
+        "turn",
     )
 
     def __init__(
@@ -97,8 +98,9 @@ class Link:
         self.protocol = protocol
         self.transport = transport
         self.inbox = Inbox(config.message_queue_size, config.message_queue_bytes)
+        self.turn = self.inbox.turn
         self.over = trio.Event()
-        self.outbox = Outbox(protocol, transport, self.inbox.turn)
+        self.outbox = Outbox(protocol, transport, self.turn)
         self.pieces: Pieces | None = None  # where a message goes that is being received in pieces
         self.pings = Pings(config, token)
         self.timed_out = False  # whether the peer left our close frame unanswered
@@ -124,13 +126,15 @@ class Link:
 
     def data_received(self, data: bytes | bytearray) -> None:
         """Decode, and hand on what is whole."""
-        self.pings.heard = trio.current_time()
-        if self.protocol.phase is Phase.ENDING:
+        protocol = self.protocol
+        if protocol.may_receive:
+            self._dispatch(data)
+            if protocol.partial or self.inbox.bytes or protocol.more:
+                self._go_on()
+        elif protocol.phase is Phase.ENDING:
             self._drained += len(data)
             if self._drained > DRAIN_SIZE:
                 self.abort(None)
-            return
-        self._handle(data)
 
     def eof_received(self) -> None:
         """Take note that the peer's bytes have ended, behind what was received."""
@@ -161,8 +165,8 @@ class Link:
 
     # Events of the protocol
 
-    def _handle(self, data: bytes | bytearray) -> None:
-        self._dispatch(data)
+    def _go_on(self) -> None:
+        """Go on with what was read while there is room for it, then to its end or with reading."""
         while self.protocol.more and not self._is_full():
             self._dispatch(b"")
         if self._eof and not self.protocol.more:
@@ -189,10 +193,9 @@ class Link:
                 self._peer_ended()
 
     def _is_full(self) -> bool:
-        partial = self.protocol.partial
-        if not (partial or self.inbox.bytes) or self.protocol.phase is not Phase.OPEN:
-            return False
-        if not self.inbox.full(partial, self.pings.awaited):
+        if self.protocol.phase is not Phase.OPEN or not self.inbox.full(
+            self.protocol.partial, self.pings.awaited
+        ):
             return False
         # who waits for a message, or is about to, is never left waiting for the bound, however large the message is
         waits = self.inbox.waiting or (self._asked and not self.inbox.messages)
@@ -227,10 +230,10 @@ class Link:
         if self.protocol.phase is not Phase.OPEN:
             return
         self.reading = True
-        self.pings.heard = trio.current_time()
+        self.pings.resumed = trio.current_time()
         self.transport.resume_reading()
         if self.protocol.more:
-            self._handle(b"")
+            self._go_on()
 
     def closed_error(self) -> ConnectionClosed:
         """Return what to raise on a connection that is closing or over."""
@@ -290,7 +293,7 @@ class Link:
         self._begin_end()
         self._end()
         self.transport.resume_reading()
-        self._handle(b"")  # the peer's answer may have been read already
+        self._go_on()  # the peer's answer may have been read already
 
     def abort(self, cause: Exception | None) -> None:
         """Cut the connection. Idempotent."""

@@ -42,14 +42,9 @@ class Outbox:
         self._pong: bytes | None = None  # payload of the latest ping, while there is no room for its answer
 
     @property
-    def free(self) -> bool:
-        """Whether a message may be written without waiting for anything."""
-        return (
-            self._queue is None
-            and not self._in_pieces
-            and self._transport.buffered <= HIGH_WATER
-            and self._protocol.may_send
-        )
+    def held(self) -> bool:
+        """Whether messages wait whatever room there is: for others before them, or for one in pieces to end."""
+        return self._queue is not None or self._in_pieces
 
     async def wait_turn(self, owner: Owner) -> None:
         """Wait until a message may be written, behind all who came before. What is then written at once cannot be lost.
@@ -59,14 +54,13 @@ class Outbox:
 
         Cancellation: nothing was done.
         """
-        if not self.free:
-            queue = self._queue = self._queue or trio.StrictFIFOLock()
-            try:
-                async with queue:
-                    await self._park(urgent=False)
-            finally:
-                if not queue.locked():
-                    self._queue = None
+        queue = self._queue = self._queue or trio.StrictFIFOLock()
+        try:
+            async with queue:
+                await self._park(urgent=False)
+        finally:
+            if not queue.locked():
+                self._queue = None
         self._require_open(owner)
 
     async def wait_room(self, owner: Owner) -> None:

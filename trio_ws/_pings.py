@@ -30,20 +30,20 @@ class PingWaiter:
 
 
 class Pings:
-    """What was asked, who wants to know, and when the peer was last heard.
+    """What was asked, who wants to know, and since when the peer can be heard.
 
     Args:
         config: `ping_interval` and `ping_timeout` are kept here.
         token: returns four unpredictable bytes, for pings whose payload nobody chose.
     """
 
-    __slots__ = ("_keepalive", "_ledger", "_liveness", "_waiters", "heard", "token")
+    __slots__ = ("_keepalive", "_ledger", "_liveness", "_waiters", "resumed", "token")
 
     def __init__(self, config: Config, token: Callable[[], bytes]) -> None:
         self.token = token
-        self.heard = trio.current_time()
+        self.resumed = trio.current_time()
         self._ledger = PingLedger()
-        self._liveness = Liveness(config.ping_interval, config.ping_timeout, self.heard)
+        self._liveness = Liveness(config.ping_interval, config.ping_timeout, self.resumed)
         self._waiters: dict[bytes, PingWaiter] = {}
         self._keepalive = b""
 
@@ -69,7 +69,8 @@ class Pings:
     def watch(self, protocol: Protocol, transport: Transport, reading: bool) -> float | None:
         """Apply the rules of liveness, sending a ping if one is due; return when to watch again, None for a dead peer."""
         now = trio.current_time()
-        verdict, when = self._liveness.poll(now, self.heard, reading, transport.accepted, transport.buffered)
+        heard = max(transport.heard, self.resumed)
+        verdict, when = self._liveness.poll(now, heard, reading, transport.accepted, transport.buffered)
         if verdict is Verdict.DEAD:
             return None
         if verdict is Verdict.PING:

@@ -58,6 +58,8 @@ class Protocol:
         "extensions",
         "may_receive",
         "may_send",
+        "more",
+        "partial",
         "phase",
         "role",
         "subprotocol",
@@ -79,6 +81,10 @@ class Protocol:
         self.phase = Phase.OPEN
         #: Whether the peer's bytes are looked at, and whether messages and pings may be sent.
         self.may_receive = self.may_send = True
+        #: Whether events were held back for their number; `receive_data(b"")` returns the next of them.
+        self.more = False
+        #: Payload bytes held of an incoming message that is not complete.
+        self.partial = 0
         self.close_received: Close | None = None
         self.close_sent: Close | None = None
         self.violation: RemoteProtocolError | None = None
@@ -90,16 +96,6 @@ class Protocol:
     def state(self) -> State:
         """How the connection looks from outside."""
         return STATE_OF[self.phase]
-
-    @property
-    def more(self) -> bool:
-        """Whether events were held back for their number; `receive_data(b"")` returns the next of them."""
-        return self._decoder.more and self.may_receive
-
-    @property
-    def partial(self) -> int:
-        """Payload bytes held of an incoming message that is not complete."""
-        return self._decoder.partial
 
     # Receiving
 
@@ -113,6 +109,7 @@ class Protocol:
             return []
         decoder = self._decoder
         events = decoder.decode(data)
+        self.more, self.partial = decoder.more, decoder.partial
         if decoder.finished:
             last = events[-1]
             if isinstance(last, Close):
@@ -133,7 +130,11 @@ class Protocol:
 
     def next_in_pieces(self) -> list[Event]:
         """Yield the next message, or the rest of the present one, as `Fragment` events; return what is at hand."""
-        return self._decoder.next_in_pieces() if self.may_receive else []
+        if not self.may_receive:
+            return []
+        events = self._decoder.next_in_pieces()
+        self.partial = self._decoder.partial
+        return events
 
     def next_whole(self) -> bool:
         """Take `next_in_pieces` back if that message has not begun; return whether it was so."""
@@ -232,6 +233,7 @@ class Protocol:
         self.phase = TRANSITIONS[self.phase, by]
         self.may_receive = self.phase in MAY_RECEIVE
         self.may_send = self.phase in MAY_SEND
+        self.more = self.more and self.may_receive
 
     def _require_open(self) -> None:
         if not self.may_send:

@@ -80,6 +80,9 @@ class Transport(abc.ABC):
     accepted: int
     """Bytes accepted by the kernel (or the inner stream) since the start. It only grows: progress shows in it."""
 
+    heard: float
+    """When bytes last arrived, on Trio's clock; 0 before the first."""
+
     @property
     @abc.abstractmethod
     def can_end(self) -> bool:

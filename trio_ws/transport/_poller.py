@@ -11,16 +11,13 @@ import select
 import sys
 from collections import deque
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 import trio
 
 from ._base import log_failure
 
 assert sys.platform != "win32", "Windows has neither epoll nor kqueue"
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 # Sockets in one turn, and seconds after which other tasks run in between.
 _MAX_EVENTS: Final = 256
@@ -113,7 +110,7 @@ _running: trio.lowlevel.RunVar[Poller | None] = trio.lowlevel.RunVar("trio_ws po
 class Poller:
     """The sockets of one Trio run and the two tasks that serve them; begins with the first, ends with the last."""
 
-    __slots__ = ("_due", "_flusher", "_ready", "_sockets", "turn")
+    __slots__ = ("_due", "_flusher", "_ready", "_sockets", "now", "turn")
 
     @staticmethod
     def current() -> Poller:
@@ -137,6 +134,7 @@ class Poller:
         self._flusher: trio.lowlevel.Task | None = None  # set while it sleeps
         # Advances each time one of the two tasks gets to run. Starts above 0, where no transport has written yet.
         self.turn = 1
+        self.now = 0.0  # when that was: cheaper than to ask Trio for each socket
 
     def add(self, fd: int, transport: Served) -> None:
         self._sockets[fd] = transport
@@ -161,10 +159,27 @@ class Poller:
                     return
                 if self._retired():  # the flusher saw it between the event that woke this task and its turn
                     return
-                self.turn += 1
-                await self._serve(self._live(self._ready.poll(_MAX_EVENTS), self.turn))
+                await self._serve_ready(self._ready.poll(_MAX_EVENTS))
         finally:
             self._lose_all()
+
+    async def _serve_ready(self, events: list[tuple[int, int]]) -> None:
+        turn = self._begin_turn()
+        deadline = perf_counter() + _SLICE
+        for fd, flags in events:
+            # A transport served earlier in this turn may have closed another one, and a new one may have got its
+            # descriptor since. Events of before it was added are not its own.
+            transport = self._sockets.get(fd)
+            if transport is None or transport.since >= turn:
+                continue
+            try:
+                transport.serve(flags)
+            except Exception as exc:  # noqa: BLE001 - a receiver's failure ends its own connection only
+                self._contain(transport, exc)
+            if perf_counter() >= deadline:
+                await trio.lowlevel.checkpoint()
+                self._begin_turn()
+                deadline = perf_counter() + _SLICE
 
     async def _flush(self) -> None:
         try:
@@ -173,38 +188,34 @@ class Poller:
                     await trio.lowlevel.checkpoint()
                 else:
                     await self._sleep()
-                self.turn += 1
-                await self._serve(self._pop_due())
+                await self._serve_due()
         finally:
             self._lose_all()
 
-    async def _serve(self, work: Iterable[tuple[Served, int]]) -> None:
-        """Serve each; a failure stays with the one in which it happened."""
+    async def _serve_due(self) -> None:
+        self._begin_turn()
         deadline = perf_counter() + _SLICE
-        for transport, events in work:
-            try:
-                transport.serve(events)
-            except Exception as exc:  # noqa: BLE001 - a receiver's failure ends its own connection only
-                log_failure("a receiver failed; its connection is aborted", exc)
-                transport.lose(exc)
-            if perf_counter() >= deadline:
-                await trio.lowlevel.checkpoint()
-                self.turn += 1
-                deadline = perf_counter() + _SLICE
-
-    def _live(self, events: list[tuple[int, int]], turn: int) -> Iterator[tuple[Served, int]]:
-        # A transport served earlier in this turn may have closed another one, and a new one may have got its
-        # descriptor since. Events of before it was added are not its own.
-        for fd, flags in events:
-            transport = self._sockets.get(fd)
-            if transport is not None and transport.since < turn:
-                yield transport, flags
-
-    def _pop_due(self) -> Iterator[tuple[Served, int]]:
         for _ in range(len(self._due)):  # what becomes due meanwhile waits for the next turn
             transport = self._due.popleft()
             transport.due = False
-            yield transport, 0
+            try:
+                transport.serve(0)
+            except Exception as exc:  # noqa: BLE001 - as above
+                self._contain(transport, exc)
+            if perf_counter() >= deadline:
+                await trio.lowlevel.checkpoint()
+                self._begin_turn()
+                deadline = perf_counter() + _SLICE
+
+    def _begin_turn(self) -> int:
+        self.turn += 1
+        self.now = trio.current_time()
+        return self.turn
+
+    def _contain(self, transport: Served, exc: Exception) -> None:
+        """A failure stays with the one in which it happened."""
+        log_failure("a receiver failed; its connection is aborted", exc)
+        transport.lose(exc)
 
     async def _sleep(self) -> None:
         def abort(_: object) -> trio.lowlevel.Abort:

@@ -63,6 +63,7 @@ class SocketTransport(Transport):
         "accepted",
         "buffered",
         "due",
+        "heard",
         "since",
     )
 
@@ -79,6 +80,7 @@ class SocketTransport(Transport):
         self._queue: deque[Chunk] | None = None
         self.buffered = 0
         self.accepted = 0
+        self.heard = 0.0
         # A failure inside one of the receiver's calls, to be told at the next turn.
         self._error: Exception | None = None
         self._want = READ
@@ -130,7 +132,8 @@ class SocketTransport(Transport):
         if self._want & WRITE == 0:  # else the kernel is full, and the poller goes on when it has room
             if self.buffered >= BATCH and self._error is None:
                 self._flush()
-            self._call_soon()
+            if not self.due:
+                self._call_soon()
         if self.buffered > LOW_WATER:
             self._above = True
 
@@ -161,6 +164,10 @@ class SocketTransport(Transport):
 
     def serve(self, events: int) -> None:
         """Do what *events* call for, and what is due. Called by the poller and the flusher alone."""
+        if events == READ and self._phase == _OPEN and self._queue is None and not self._above:
+            # by far the most frequent: there is something to read, and nothing else to do
+            self._input(events)
+            return
         if self._phase >= _ABORTED:
             self.lose(None)
             return
@@ -236,10 +243,10 @@ class SocketTransport(Transport):
         try:
             if len(chunks) == 1:
                 sent = self._sock.send(chunks[0])
-            elif max(map(len, chunks)) >= _LARGE:
-                sent = self._sock.sendmsg(chunks)
-            else:
+            elif size < _LARGE or max(map(len, chunks)) < _LARGE:
                 sent = self._sock.send(b"".join(chunks))
+            else:
+                sent = self._sock.sendmsg(chunks)
         except BlockingIOError:
             sent = 0
         except OSError as exc:
@@ -257,18 +264,23 @@ class SocketTransport(Transport):
         """Offer the next batch of what is queued: one a turn, so that nobody waits for a large queue of another."""
         queue = self._queue
         assert queue is not None
-        batch: list[Chunk] = []
-        size = 0
-        while queue and size < BATCH and len(batch) < _MAX_BUFFERS:
-            chunk = queue.popleft()
-            batch.append(chunk)
-            size += len(chunk)
-        queue.extendleft(reversed(self._send(batch, size)))
-        if not queue:
-            self._queue = None
-            self._watch(self._want & ~WRITE)
+        if self.buffered <= BATCH and len(queue) <= _MAX_BUFFERS:
+            rest, self._queue = self._send(tuple(queue), self.buffered), None
+            if rest:
+                self._queue = deque(rest)
         else:
-            self._watch(self._want | WRITE)
+            batch: list[Chunk] = []
+            size = 0
+            while queue and size < BATCH and len(batch) < _MAX_BUFFERS:
+                chunk = queue.popleft()
+                batch.append(chunk)
+                size += len(chunk)
+            queue.extendleft(reversed(self._send(batch, size)))
+            if not queue:
+                self._queue = None
+        want = self._want & ~WRITE if self._queue is None else self._want | WRITE
+        if want != self._want:
+            self._watch(want)
 
     def _shutdown(self) -> None:
         self._phase = _ENDED
@@ -278,7 +290,7 @@ class SocketTransport(Transport):
             self._error = exc
 
     def _input(self, events: int) -> None:
-        if not self._reads:
+        if self._paused or self._eof or not _OPEN <= self._phase < _CLOSING:
             self._ignore(events)
             return
         try:
@@ -289,6 +301,7 @@ class SocketTransport(Transport):
             self.lose(exc)
             return
         if data:
+            self.heard = self._poller.now
             self._receiver.data_received(data)
         else:
             self._eof = True
@@ -312,6 +325,7 @@ class SocketTransport(Transport):
             with suppress(OSError):
                 data = self._sock.recv(BATCH)
             if data:
+                self.heard = self._poller.now
                 self._receiver.data_received(data)
         self.lose(exc)
 

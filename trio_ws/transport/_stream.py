@@ -53,6 +53,7 @@ class StreamTransport(Transport):
         "_writer_scope",
         "accepted",
         "buffered",
+        "heard",
     )
 
     _receiver: Receiver
@@ -64,6 +65,7 @@ class StreamTransport(Transport):
         self._queue: deque[Chunk] = deque()
         self.buffered = 0
         self.accepted = 0
+        self.heard = 0.0
         self._error: Exception | None = None
         self._above = False  # above LOW_WATER since `drained` was called
         self._paused = False
@@ -126,6 +128,7 @@ class StreamTransport(Transport):
                     if not data:
                         self._call(self._receiver.eof_received)
                         return
+                    self.heard = trio.current_time()
                     self._call(self._receiver.data_received, data)
             except Exception as exc:  # noqa: BLE001 - whatever a stream raises, it is this connection's end
                 self._abort(exc)
