@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, TypedDict
 
 from .protocol import SAME_ORIGIN, HeadersLike, Limits, OriginPolicy, Request, Response
@@ -115,6 +115,8 @@ class Config:
     ping_interval: float | None = 20.0
     ping_timeout: float | None = 20.0
     auto_pong: bool = True
+    #: What the protocol core is to allow the peer.
+    limits: Limits = field(init=False)
 
     def __post_init__(self) -> None:
         for name in ("message_queue_size", "max_message_size", "max_fragments", "disconnect_timeout"):
@@ -122,13 +124,8 @@ class Config:
         for name in ("message_queue_bytes", "receive_buffer_size", "ping_interval", "ping_timeout"):
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), 0, at_least=False)
-
-    @property
-    def limits(self) -> Limits:
-        """What the protocol core is to allow the peer."""
-        return Limits(
-            max_message_size=int(min(self.max_message_size, UNLIMITED)), max_fragments=self.max_fragments
-        )
+        size = int(min(self.max_message_size, UNLIMITED))
+        object.__setattr__(self, "limits", Limits(max_message_size=size, max_fragments=self.max_fragments))
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
@@ -138,7 +135,7 @@ class Config:
             TypeError: an option is unknown, or is not a number.
             ValueError: an option is out of range.
         """
-        known = {field.name for field in fields(cls)}
+        known = {each.name for each in fields(cls) if each.init}
         if unknown := sorted(set(options) - known):
             raise TypeError(f"unknown option {unknown[0]!r}: the options are {', '.join(sorted(known))}")
         return cls(**options)

@@ -16,6 +16,7 @@ from ._endpoint import Endpoint, endpoints
 from ._inbox import MessageChannel
 from ._link import Link
 from ._pieces import MessageStream, each_of
+from ._sendable import check_message, control_payload
 from .protocol import CloseReason, Headers, MaskPool, Phase, Protocol, Request, Response, Role, State
 from .transport import HIGH_WATER, make_transport
 
@@ -80,12 +81,13 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         url: str,
         path: str,
         leftover: bytes,
+        addresses: tuple[Endpoint | str, Endpoint | str] | None = None,
         request: Request | None = None,
         response: Response | None = None,
         on_gone: Callable[[], None] | None = None,
     ) -> None:
         self._id = next(self.CONNECTION_ID)
-        self._addresses = endpoints(stream)
+        self._addresses = addresses or endpoints(stream)
         self.url = url
         self.path = path
         self.request = request
@@ -195,7 +197,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         Cancellation: nothing of the message was or will be sent.
         """
         if type(message) is not str and type(message) is not bytes:
-            _check_message(message)
+            check_message(message)
         link = self._link
         inbox, transport, turn = link.inbox, link.transport, link.turn
         turn.sends -= 1
@@ -295,7 +297,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         Cancellation: the ping may have been sent; its pong is ignored then.
         """
         link = self._link
-        data = link.pings.token() if payload is None else _control_payload(payload)
+        data = link.pings.token() if payload is None else control_payload(payload)
         await link.outbox.wait_room(link)
         if data in link.pings:
             raise ValueError(f"a ping with the payload {data!r} is waiting for its pong already")
@@ -321,7 +323,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         Cancellation: nothing was sent.
         """
         link = self._link
-        data = b"" if payload is None else _control_payload(payload)
+        data = b"" if payload is None else control_payload(payload)
         await link.outbox.wait_room(link)
         link.transport.write(*link.protocol.send_pong(data))
 
@@ -392,22 +394,3 @@ HANDSHAKE_HEADERS = frozenset(
     {b"connection", b"upgrade", b"host"}
     | {b"sec-websocket-" + name for name in (b"accept", b"extensions", b"key", b"protocol", b"version")}
 )
-
-
-def _check_message(message: object) -> None:
-    if isinstance(message, str):
-        return
-    try:
-        with memoryview(message) as view:  # type: ignore[arg-type]  # whether it is a buffer is what is asked
-            contiguous = view.c_contiguous
-    except TypeError:
-        contiguous = False
-    if not contiguous:
-        raise ValueError(f"a message is text or a contiguous buffer, not {type(message).__name__}")
-
-
-def _control_payload(payload: bytes | str) -> bytes:
-    data = payload.encode() if isinstance(payload, str) else bytes(payload)
-    if len(data) > 125:
-        raise ValueError(f"the payload of a control frame has at most 125 bytes, this one has {len(data)}")
-    return data

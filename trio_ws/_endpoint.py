@@ -5,12 +5,13 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 import trio
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One end of a TCP connection, or where a server listens.
 
@@ -37,12 +38,16 @@ def tls_of(stream: trio.abc.Stream) -> trio.SSLStream[trio.abc.Stream] | None:
     return cast("trio.SSLStream[trio.abc.Stream]", stream) if isinstance(stream, trio.SSLStream) else None
 
 
+# Thousands of connections have few addresses at this end, and often at the other one; objects for each take 200 bytes.
+_parse_address = lru_cache(maxsize=1024)(ipaddress.ip_address)
+
+
 def endpoint_of(sock: trio.socket.SocketType, name: object, is_ssl: bool) -> Endpoint | str:
     """Return the endpoint for a name as the socket module gives it; a path, or '' for one without a name, stays text."""
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         # a scoped IPv6 address carries its interface behind a percent sign, which ipaddress understands
         address, port = cast("tuple[str, int]", name)[:2]
-        return Endpoint(ipaddress.ip_address(address), port, is_ssl)
+        return Endpoint(_parse_address(address), port, is_ssl)
     return name if isinstance(name, str) else ""
 
 

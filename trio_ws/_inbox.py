@@ -93,6 +93,22 @@ class Owner(Protocol):
         ...
 
 
+class _Waiter:
+    """A task that waits for a message, and the message when it has come."""
+
+    __slots__ = ("_inbox", "message", "task")
+
+    def __init__(self, inbox: Inbox, task: trio.lowlevel.Task) -> None:
+        self._inbox = inbox
+        self.task = task
+        self.message: Message | None = None
+
+    def abort(self, _: object) -> trio.lowlevel.Abort:
+        """Wait no more."""
+        self._inbox.leave(self)
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
 class Inbox:
     """The queue itself, seen from both ends.
 
@@ -106,7 +122,7 @@ class Inbox:
         turn: the share of the processor that receiving and sending have.
     """
 
-    __slots__ = ("_closed", "_tasks", "bytes", "max_bytes", "max_messages", "queue", "turn")
+    __slots__ = ("_closed", "_first", "_others", "bytes", "max_bytes", "max_messages", "queue", "turn")
 
     def __init__(self, max_messages: float, max_bytes: float) -> None:
         self.bytes = 0
@@ -114,9 +130,11 @@ class Inbox:
         self.max_bytes = max_bytes
         self.turn = Turn()
         self._closed = False
-        # None while there is nothing in them, as on most connections most of the time: empty ones are 760 and 150 bytes
+        # None while there is nothing in it, as on most connections most of the time: an empty one has 760 bytes
         self.queue: deque[Message] | None = None
-        self._tasks: OrderedDict[trio.lowlevel.Task, list[Message]] | None = None
+        # who waits longest, and the others in their order, who are rare
+        self._first: _Waiter | None = None
+        self._others: OrderedDict[_Waiter, None] | None = None
 
     @property
     def messages(self) -> int:
@@ -126,7 +144,7 @@ class Inbox:
     @property
     def waiting(self) -> bool:
         """Whether a task waits for a message."""
-        return bool(self._tasks)
+        return self._first is not None
 
     def full(self, partial: int, stretched: bool) -> bool:
         """Say whether reading should pause, with `partial` bytes of an incomplete message elsewhere.
@@ -146,10 +164,11 @@ class Inbox:
 
     def put(self, message: Message) -> None:
         """Hand a message to who waits longest, else add it. Never blocks."""
-        if self._tasks:
-            task, box = self._tasks.popitem(last=False)
-            box.append(message)
-            reschedule(task)
+        waiter = self._first
+        if waiter is not None:
+            waiter.message = message
+            self._first = self._others.popitem(last=False)[0] if self._others else None
+            reschedule(waiter.task)
         else:
             if self.queue is None:
                 self.queue = deque()
@@ -159,8 +178,17 @@ class Inbox:
     def close(self) -> None:
         """Add no more: who waits, and who comes when the queue is empty, is told so."""
         self._closed = True
-        while self._tasks:
-            reschedule(self._tasks.popitem(last=False)[0])
+        while (waiter := self._first) is not None:
+            self.leave(waiter)
+            reschedule(waiter.task)
+
+    def leave(self, waiter: _Waiter) -> None:
+        """Let a task wait no more."""
+        if waiter is not self._first:
+            assert self._others is not None
+            del self._others[waiter]
+        else:
+            self._first = self._others.popitem(last=False)[0] if self._others else None
 
     def discard(self) -> None:
         """Drop what is queued; a message already on its way to a task stays with it."""
@@ -194,21 +222,17 @@ class Inbox:
             if self.queue:
                 return self._take(owner)
         if not self._closed:
-            task, box = current_task(), list[Message]()
-            if self._tasks is None:
-                self._tasks = OrderedDict()
-            tasks = self._tasks
-            tasks[task] = box
             self.queue = None
-
-            def abort(_: object) -> trio.lowlevel.Abort:
-                del tasks[task]
-                return trio.lowlevel.Abort.SUCCEEDED
-
-            await wait_task_rescheduled(abort)
+            waiter = _Waiter(self, current_task())
+            if self._first is None:
+                self._first = waiter
+            else:
+                self._others = self._others or OrderedDict()
+                self._others[waiter] = None
+            await wait_task_rescheduled(waiter.abort)
             turn.begin()
-            if box:
-                return box[0]
+            if waiter.message is not None:
+                return waiter.message
         # the error is in no variable: with its traceback it would keep this frame, and that it
         if stop and isinstance(owner.closed_error(), trio.EndOfChannel):
             raise StopAsyncIteration

@@ -74,10 +74,10 @@ class Link:
         "_drained",
         "_eof",
         "_on_gone",
+        "_over",
         "_unanswered",
         "inbox",
         "outbox",
-        "over",
         "pieces",
         "pings",
         "protocol",
@@ -99,7 +99,7 @@ class Link:
         self.transport = transport
         self.inbox = Inbox(config.message_queue_size, config.message_queue_bytes)
         self.turn = self.inbox.turn
-        self.over = trio.Event()
+        self._over: trio.Event | None = None
         self.outbox = Outbox(protocol, transport, self.turn)
         self.pieces: Pieces | None = None  # where a message goes that is being received in pieces
         self.pings = Pings(config, token)
@@ -157,7 +157,8 @@ class Link:
             self._cause = self._cause or exc
         self.protocol.lose()
         self._end()
-        self.over.set()
+        if self._over is not None:
+            self._over.set()
         self._alarm.stop()
         if self._on_gone is not None:
             # an alarm of its own, which keeps nothing of the connection
@@ -270,6 +271,15 @@ class Link:
             self.taken()
 
     # The end
+
+    @property
+    def over(self) -> trio.Event:
+        """Set once the transport is gone. Made for the first who waits: on a server mostly nobody does."""
+        if self._over is None:
+            self._over = trio.Event()
+            if self.protocol.phase is Phase.ENDED:
+                self._over.set()
+        return self._over
 
     @property
     def closed(self) -> CloseReason | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import trio
 
@@ -37,12 +37,25 @@ class Answer(Enum):
     REJECTED = auto()
 
 
+class _Asking(NamedTuple):
+    """What a request is answered with; let go of once it is, for it is larger than the connection that follows."""
+
+    nursery: trio.Nursery
+    stream: trio.abc.Stream
+    handshake: ServerHandshake
+    config: ServerConfig
+    on_gone: Callable[[], None] | None
+
+
 class WebSocketRequest:
     """A valid request for a WebSocket, waiting to be accepted or rejected.
 
     Attributes:
         request: the request with all its headers.
+        proposed_subprotocols: the subprotocols that the client offers, best first.
     """
+
+    __slots__ = ("_addresses", "_asking", "answer", "connection", "proposed_subprotocols", "request")
 
     def __init__(
         self,
@@ -53,13 +66,10 @@ class WebSocketRequest:
         on_gone: Callable[[], None] | None,
     ) -> None:
         self.request: Request = handshake.request
+        self.proposed_subprotocols: tuple[str, ...] = handshake.proposed_subprotocols
         self.answer = Answer.NONE
         self.connection: WebSocketConnection | None = None
-        self._nursery = nursery
-        self._stream = stream
-        self._handshake = handshake
-        self._config = config
-        self._on_gone = on_gone
+        self._asking: _Asking | None = _Asking(nursery, stream, handshake, config, on_gone)
         self._addresses = endpoints(stream)
 
     @property
@@ -71,11 +81,6 @@ class WebSocketRequest:
     def path(self) -> str:
         """The path and query that is asked for, such as ``/chat?room=1``, percent-encoded as it came."""
         return self.request.target
-
-    @property
-    def proposed_subprotocols(self) -> tuple[str, ...]:
-        """The subprotocols that the client offers, best first."""
-        return self._handshake.proposed_subprotocols
 
     @property
     def local(self) -> Endpoint | str:
@@ -103,34 +108,35 @@ class WebSocketRequest:
 
         Cancellation: the client is cut off.
         """
-        self._require_unanswered()
-        head, protocol, leftover = self._handshake.accept(
+        asking = self._require_unanswered()
+        head, protocol, leftover = asking.handshake.accept(
             masks=masks, subprotocol=subprotocol, extra_headers=extra_headers or ()
         )
-        await self._send(head)
+        await self._send(asking, head)
         try:
-            connection = self._connect(protocol, leftover)
+            connection = self._connect(asking, protocol, leftover)
         except BaseException:  # there is no descriptor left, or the nursery is closed
-            await trio.aclose_forcefully(self._stream)
+            await trio.aclose_forcefully(asking.stream)
             raise
         self.connection, self.answer = connection, Answer.ACCEPTED
-        if self._on_gone is None:
-            bind(self._nursery, connection)
+        if asking.on_gone is None:
+            bind(asking.nursery, connection)
         return connection
 
-    def _connect(self, protocol: Protocol, leftover: bytes) -> WebSocketConnection:
-        scheme = "wss" if tls_of(self._stream) else "ws"
+    def _connect(self, asking: _Asking, protocol: Protocol, leftover: bytes) -> WebSocketConnection:
+        scheme = "wss" if tls_of(asking.stream) else "ws"
         host = self.request.headers.get("host", "")
         return WebSocketConnection(
-            self._nursery,
-            self._stream,
+            asking.nursery,
+            asking.stream,
             protocol,
-            self._config,
+            asking.config,
             url=f"{scheme}://{host}{self.path}",
             path=self.path,
             leftover=leftover,
+            addresses=self._addresses,
             request=self.request,
-            on_gone=self._on_gone,
+            on_gone=asking.on_gone,
         )
 
     async def reject(
@@ -150,20 +156,21 @@ class WebSocketRequest:
 
         Cancellation: the client is cut off.
         """
-        self._require_unanswered()
+        asking = self._require_unanswered()
         headers = Headers(encode_headers(extra_headers or ()))
-        data = self._handshake.respond(Response(status_code, headers, body or b""))
-        await self._send(data)
+        data = asking.handshake.respond(Response(status_code, headers, body or b""))
+        await self._send(asking, data)
         self.answer = Answer.REJECTED
-        await part(self._stream)
+        await part(asking.stream)
 
-    def _require_unanswered(self) -> None:
-        if self.answer is not Answer.NONE:
+    def _require_unanswered(self) -> _Asking:
+        if self._asking is None:
             raise RuntimeError("this request has been answered already")
+        return self._asking
 
-    async def _send(self, data: bytes) -> None:
-        self.answer = Answer.BEGUN
-        await deliver(self._stream, data, self._config.connect_timeout)
+    async def _send(self, asking: _Asking, data: bytes) -> None:
+        self.answer, self._asking = Answer.BEGUN, None
+        await deliver(asking.stream, data, asking.config.connect_timeout)
 
 
 _NEGOTIATED = frozenset({b"host", b"sec-websocket-protocol", b"sec-websocket-extensions"})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, Unpack, cast
 
 import trio
@@ -188,12 +189,9 @@ class WebSocketServer:
             await self._ended.park()
 
     async def _accept(self, listener: trio.abc.Listener[trio.abc.Stream], nursery: trio.Nursery) -> None:
-        async def talk(stream: trio.abc.Stream) -> None:
-            await self._talk(stream, nursery)
+        await accept_forever(listener, partial(self._talk, nursery), nursery)
 
-        await accept_forever(listener, talk, nursery)
-
-    async def _talk(self, stream: trio.abc.Stream, nursery: trio.Nursery) -> None:
+    async def _talk(self, nursery: trio.Nursery, stream: trio.abc.Stream) -> None:
         """Be the task of one connection, from accepting it to its end."""
         talk = _Talk()
         self._talks.add(talk)
@@ -202,6 +200,7 @@ class WebSocketServer:
         try:
             with talk.scope:
                 talk.request = await self._receive(stream, nursery, talk.scope.cancel)
+                del stream  # what it was is the request's now, and soon the connection's
                 if talk.request is not None:
                     await self._handle(talk, talk.request)
         finally:

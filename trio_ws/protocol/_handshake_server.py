@@ -73,6 +73,24 @@ _UNREADABLE = {
     431: "The headers are too large or too many.",
 }
 
+_FREQUENT = {
+    text: text
+    for text in (
+        *(
+            b"host",
+            b"connection",
+            b"upgrade",
+            b"origin",
+            b"cookie",
+            b"user-agent",
+            b"accept-encoding",
+            b"accept-language",
+        ),
+        *(b"sec-websocket-" + name for name in (b"key", b"version", b"extensions", b"protocol")),
+        *(b"cache-control", b"pragma", b"Upgrade", b"websocket", b"13", b"no-cache"),
+    )
+}
+
 _UPGRADE = ((b"upgrade", b"websocket"),)
 _SUPPORTED = (*_UPGRADE, (b"sec-websocket-version", b", ".join(b"%d" % version for version in VERSIONS)))
 
@@ -140,6 +158,11 @@ RULES = (
     Rule(_has_one_key, 400, "There must be exactly one Sec-WebSocket-Key header, with 16 bytes in base64."),
     Rule(_has_one_version, 426, "The Sec-WebSocket-Version must be 13 or 8.", _SUPPORTED),
 )
+
+
+def _shared(text: bytes) -> bytes:
+    """Return one object for all requests where nearly all say the same: each keeps its headers as long as it lives."""
+    return _FREQUENT.get(text, text)
 
 
 class ServerHandshake:
@@ -215,7 +238,8 @@ class ServerHandshake:
         event = cast("h11.Request", parse_head(connection, head))
         texts = (text.decode("latin-1") for text in (event.method, event.target, event.http_version))
         method, target, http_version = texts
-        return Request(method, target, Headers(event.headers), http_version)
+        headers = Headers((_shared(name), _shared(value)) for name, value in event.headers)
+        return Request(method, target, headers, http_version)
 
     def check(self) -> None:
         """Hold the request to the rules of RFC 6455 4.2.1, and its origin to what was configured.

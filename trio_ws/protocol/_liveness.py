@@ -108,6 +108,7 @@ class PingLedger:
     def forget(self, payload: bytes) -> None:
         """Take back a ping whose answer nobody waits for any more."""
         self._sent.pop(payload, None)
+        self._shrink()
 
     def answered(self, payload: bytes, now: float) -> dict[bytes, float]:
         """Return the round-trip times that a pong settles: its own ping and all before it (RFC 6455 5.5.3).
@@ -121,4 +122,9 @@ class PingLedger:
             oldest = next(iter(self._sent))
             settled[oldest] = now - self._sent.pop(oldest)
         self.latency = settled[payload]
+        self._shrink()
         return settled
+
+    def _shrink(self) -> None:
+        if not self._sent:
+            self._sent = {}  # a dictionary that held something keeps 170 bytes for it
