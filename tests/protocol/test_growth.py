@@ -17,6 +17,7 @@ from tests.protocol.codec_kit import (
     BINARY,
     CONTINUATION,
     MASK_KEY,
+    PING,
     TEXT,
     Codec,
     Peer,
@@ -150,6 +151,12 @@ def fragments_in_one_read(codec: Codec, peer: Peer, number: int) -> Iterator[Ste
     return decode(codec.decoder(peer, LIMITS), [b"".join(fragments(peer, number))], 1)
 
 
+def pieces_in_one_read(codec: Codec, peer: Peer, number: int) -> Iterator[Step]:
+    decoder = codec.decoder(peer, LIMITS)
+    assert decoder.next_in_pieces() == []
+    return decode(decoder, [b"".join(fragments(peer, number))], number)
+
+
 def frames_in_one_read(codec: Codec, peer: Peer, number: int, *, opcode: int) -> Iterator[Step]:
     return decode(codec.decoder(peer, LIMITS), [peer.frame(opcode, b"xy") * number], number)
 
@@ -163,6 +170,10 @@ ARRIVALS = {
     "text in pieces of a byte": (partial(piece_in_bytes, opcode=TEXT), SOME),
     "fragments one by one": (fragments_one_by_one, SOME),
     "fragments in one read": (fragments_in_one_read, ONE_READ),
+    "pieces in one read": (pieces_in_one_read, ONE_READ),
+    "messages in one read": (partial(frames_in_one_read, opcode=BINARY), ONE_READ),
+    "texts in one read": (partial(frames_in_one_read, opcode=TEXT), ONE_READ),
+    "pings in one read": (partial(frames_in_one_read, opcode=PING), ONE_READ),
 }
 
 
@@ -264,12 +275,14 @@ def masked_pattern(peer: Peer, size: int) -> bytes:
 @pytest.mark.parametrize("opcode", [BINARY, TEXT], ids=["binary", "text"])
 @pytest.mark.parametrize(
     ("size", "read"),
-    [(2**13, 1), (2**15, 1), (2**20, 2**16), (2**23, 2**16)],
+    [(2**13, 1), (2**15, 1), (2**20, 2**16), (2**23, 2**16), (2**20, 2**30), (2**23, 2**30)],
     ids=[
         "8 KiB by bytes",
         "32 KiB by bytes",
         "1 MiB in reads",
         "8 MiB in reads",
+        "1 MiB whole",
+        "8 MiB whole",
     ],
 )
 def test_a_message_that_is_received_takes_little_more_than_twice_its_size(

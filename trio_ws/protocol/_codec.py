@@ -5,7 +5,7 @@ bytes give events or one `RemoteProtocolError` as the last event, and after that
 
 Memory: what is held between two calls is an incomplete frame header or control frame (139 bytes at most), the payload
 of the message being assembled, unmasked and joined as it arrives (so what a header announces costs nothing until it
-comes, and a fragment costs no memory of its own), and the bytes behind the `limit`-th event of a call.
+comes, and a fragment costs no memory of its own), and a read that had more than `limit` events, until it is used up.
 
 The checks of a header are made in a fixed order, each from the header alone, before any payload is looked at.
 """
@@ -151,6 +151,7 @@ class Decoder:
         "_max_fragments",
         "_max_message_size",
         "_message",
+        "_offset",
         "_opcode",
         "_pending",
         "_remaining",
@@ -168,6 +169,7 @@ class Decoder:
         self.finished = self.more = False
         self.partial = 0
         self._pending = b""  # bytes that are not yet a header, a control frame, or an event
+        self._offset = 0  # where in them those begin that were not looked at
         self._opcode = OP_CONTINUATION  # of the message in progress; OP_CONTINUATION when there is none
         self._message = bytearray()  # its payload so far, unmasked, less what was handed out in pieces
         self._size = 0  # payload bytes announced by the headers of the message so far
@@ -197,8 +199,9 @@ class Decoder:
         events: list[Event] = []
         if self.finished:
             return events
-        buffer = self._pending + data if self._pending else bytes(data)
-        position = 0
+        buffer, position = self._pending, self._offset
+        if len(data):
+            buffer, position = buffer[position:] + data if buffer else bytes(data), 0
         try:
             while len(events) < limit:
                 taken = self._payload(buffer, position, events) if self._remaining else 0
@@ -212,10 +215,12 @@ class Decoder:
             events.append(violation.with_traceback(None))
         if self.finished:
             self._pending, self._message = b"", bytearray()  # nobody will ask for them any more
+            self.more = False
         else:
-            self._pending = buffer[position:]
+            # as it is where the limit has stopped us: to cut off what was used, each time, would be quadratic
+            self.more = len(events) >= limit and position < len(buffer)
+            self._pending, self._offset = (buffer, position) if self.more else (buffer[position:], 0)
         self.partial = len(self._message)
-        self.more = len(events) >= limit and bool(self._pending)
         return events
 
     def _frame(self, buffer: bytes, start: int, events: list[Event]) -> int:
@@ -331,7 +336,7 @@ class Decoder:
         """Take what there is of the payload of the frame in progress; return the bytes taken."""
         end = min(start + self._remaining, len(buffer))
         size = end - start
-        append_masked(self._message, buffer, self._mask, start, end)
+        append_masked(self._message, buffer, self._mask, start, end, self._size)
         turn = size & 3
         self._mask = self._mask[turn:] + self._mask[:turn]
         self._remaining -= size

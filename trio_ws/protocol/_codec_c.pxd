@@ -24,6 +24,7 @@ cdef class Decoder:
     cdef bint _masked, _fin, _in_pieces
     cdef bytes _pending, _mask
     cdef int _opcode
+    cdef Py_ssize_t _offset
     cdef bytearray _message
     cdef long long _size, _fragments, _checked, _remaining, _max_message_size, _max_fragments
 

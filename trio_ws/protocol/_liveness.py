@@ -16,6 +16,7 @@ in the kernel, unread.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from enum import Enum, auto
 
 
@@ -92,7 +93,7 @@ class PingLedger:
     __slots__ = ("_sent", "latency")
 
     def __init__(self) -> None:
-        self._sent: dict[bytes, float] = {}
+        self._sent: OrderedDict[bytes, float] = OrderedDict()  # a plain one is slow to find its first entry
         self.latency: float | None = None
 
     def __contains__(self, payload: bytes) -> bool:
@@ -119,12 +120,12 @@ class PingLedger:
             return {}
         settled: dict[bytes, float] = {}
         while payload not in settled:
-            oldest = next(iter(self._sent))
-            settled[oldest] = now - self._sent.pop(oldest)
+            oldest, sent = self._sent.popitem(last=False)
+            settled[oldest] = now - sent
         self.latency = settled[payload]
         self._shrink()
         return settled
 
     def _shrink(self) -> None:
         if not self._sent:
-            self._sent = {}  # a dictionary that held something keeps 170 bytes for it
+            self._sent = OrderedDict()  # one that held something keeps the room for it

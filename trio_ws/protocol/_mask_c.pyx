@@ -9,6 +9,10 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
+cdef extern from "Python.h":
+    ctypedef struct PyByteArrayObject:
+        Py_ssize_t ob_alloc
+
 
 cdef void _xor(char *target, const char *source, Py_ssize_t size, uint32_t mask) noexcept nogil:
     # memcpy of eight bytes is one move, and tells the compiler that nothing is aligned; it makes vectors of the loop
@@ -56,14 +60,23 @@ cpdef bytes apply_mask(bytes data, bytes mask, Py_ssize_t start=0, end=None):
     return result
 
 
-cpdef object append_masked(bytearray target, bytes data, bytes mask, Py_ssize_t start, Py_ssize_t end):
-    """Append to `target` what `apply_mask` returns."""
+cpdef object append_masked(
+    bytearray target, bytes data, bytes mask, Py_ssize_t start, Py_ssize_t end, Py_ssize_t expected=0
+):
+    """Append to `target` what `apply_mask` returns; `expected` is the size that `target` is going to have, if known.
+
+    Room is made for two fifths more than there is, but not for more than is expected: a bytearray by itself makes room
+    for an eighth, and so copies a message of 1 MiB eight times over as it grows.
+    """
     if target is None or data is None or mask is None:
         raise TypeError("target is a bytearray, data and mask are bytes")
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
     cdef Py_ssize_t first = _within(start, size)
     cdef Py_ssize_t length = max(_within(end, size) - first, 0)
     cdef Py_ssize_t before = PyByteArray_GET_SIZE(target)
+    cdef Py_ssize_t room = min((before + length) // 5 * 7, expected)
     cdef uint32_t word = _word(mask) if PyBytes_GET_SIZE(mask) else 0
+    if room > before + length and before + length >= (<PyByteArrayObject *>target).ob_alloc:
+        PyByteArray_Resize(target, room)
     PyByteArray_Resize(target, before + length)
     _xor(PyByteArray_AS_STRING(target) + before, PyBytes_AS_STRING(data) + first, length, word)

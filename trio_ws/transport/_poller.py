@@ -1,8 +1,12 @@
 """The poller of one Trio run: one epoll or kqueue set for all its sockets; it must not know what they carry.
 
-One system task waits for the set and serves all sockets that are ready in one turn, so that a connection costs no task
-and a message no scheduler pass of its own. A second one, the flusher, sleeps until something is due at the next turn:
-corked writes, and news for a receiver that came up inside one of the receiver's own calls.
+All sockets that are ready are served in one turn, so that a connection costs no task and a message no scheduler pass of
+its own. That happens between two passes of Trio's scheduler, in an instrument's `after_io_wait`: a task that waits for
+what has just arrived runs in the pass that follows. Served by a task, it would run one pass later, which made the round
+trip of a single client a third longer. The price is one look at the set in each pass, of 0.7 us.
+
+One system task waits for the set, so that Trio wakes up. A second one, the flusher, sleeps until something is due at the
+next turn: corked writes, and news for a receiver that came up inside one of the receiver's own calls.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from ._base import log_failure
 
 assert sys.platform != "win32", "Windows has neither epoll nor kqueue"
 
-# Sockets in one turn, and seconds after which other tasks run in between.
+# Sockets in one turn, and seconds after which other tasks run.
 _MAX_EVENTS: Final = 256
 _SLICE: Final = 0.001
 
@@ -107,10 +111,10 @@ class Served(Protocol):
 _running: trio.lowlevel.RunVar[Poller | None] = trio.lowlevel.RunVar("trio_ws poller", default=None)
 
 
-class Poller:
-    """The sockets of one Trio run and the two tasks that serve them; begins with the first, ends with the last."""
+class Poller(trio.abc.Instrument):
+    """The sockets of one Trio run and what serves them; begins with the first, ends with the last."""
 
-    __slots__ = ("_due", "_flusher", "_ready", "_sockets", "now", "turn")
+    __slots__ = ("_due", "_flusher", "_ready", "_sockets", "again", "now", "turn")
 
     @staticmethod
     def current() -> Poller:
@@ -119,12 +123,13 @@ class Poller:
         if poller is None:
             poller = Poller()
             try:
-                trio.lowlevel.spawn_system_task(poller._poll, name="trio_ws poller")
+                trio.lowlevel.spawn_system_task(poller._wake_trio, name="trio_ws poller")
                 trio.lowlevel.spawn_system_task(poller._flush, name="trio_ws flusher")
             except BaseException:
                 poller._ready.close()
                 raise
             _running.set(poller)
+            trio.lowlevel.add_instrument(poller)
         return poller
 
     def __init__(self) -> None:
@@ -132,8 +137,10 @@ class Poller:
         self._sockets: dict[int, Served] = {}
         self._due: deque[Served] = deque()
         self._flusher: trio.lowlevel.Task | None = None  # set while it sleeps
-        # Advances each time one of the two tasks gets to run. Starts above 0, where no transport has written yet.
+        # Advances each time sockets are served. Starts above 0, where no transport has written yet.
         self.turn = 1
+        # Whether a socket had as much as one read takes, so that more of it is likely to be there already.
+        self.again = False
         self.now = 0.0  # when that was: cheaper than to ask Trio for each socket
 
     def add(self, fd: int, transport: Served) -> None:
@@ -150,22 +157,28 @@ class Poller:
         self._due.append(transport)
         self._wake_flusher()
 
-    async def _poll(self) -> None:
+    async def _wake_trio(self) -> None:
+        """Have Trio wake up when a socket is ready. By the time this task runs, they have been served."""
         try:
             while not self._retired():
                 try:
                     await trio.lowlevel.wait_readable(self._ready.fileno())
                 except trio.ClosedResourceError:  # the flusher saw the last socket go
                     return
-                if self._retired():  # the flusher saw it between the event that woke this task and its turn
-                    return
-                await self._serve_ready(self._ready.poll(_MAX_EVENTS))
         finally:
             self._lose_all()
 
-    async def _serve_ready(self, events: list[tuple[int, int]]) -> None:
-        turn = self._begin_turn()
+    def after_io_wait(self, timeout: float) -> None:
+        """Serve what is ready before tasks run; what does not fit into this turn is still ready in the next."""
         deadline = perf_counter() + _SLICE
+        self.again = True
+        while self.again and perf_counter() < deadline:
+            self.again = False
+            events = self._ready.poll(_MAX_EVENTS)
+            if events:
+                self._serve(events, self._begin_turn(), deadline)
+
+    def _serve(self, events: list[tuple[int, int]], turn: int, deadline: float) -> None:
         for fd, flags in events:
             # A transport served earlier in this turn may have closed another one, and a new one may have got its
             # descriptor since. Events of before it was added are not its own.
@@ -177,9 +190,7 @@ class Poller:
             except Exception as exc:  # noqa: BLE001 - a receiver's failure ends its own connection only
                 self._contain(transport, exc)
             if perf_counter() >= deadline:
-                await trio.lowlevel.checkpoint()
-                self._begin_turn()
-                deadline = perf_counter() + _SLICE
+                return
 
     async def _flush(self) -> None:
         try:
@@ -236,6 +247,7 @@ class Poller:
             return False
         if _running.get() is self:
             _running.set(None)
+            trio.lowlevel.remove_instrument(self)
             trio.lowlevel.notify_closing(self._ready.fileno())
             self._ready.close()
             self._wake_flusher()

@@ -301,6 +301,8 @@ class SocketTransport(Transport):
             self.lose(exc)
             return
         if data:
+            if len(data) == self._read_size:
+                self._poller.again = True
             self.heard = self._poller.now
             self._receiver.data_received(data)
         else:
