@@ -88,6 +88,26 @@ def test_a_payload_grows_part_by_part(codec: Codec) -> None:
         assert target == expected
 
 
+@given(
+    sizes=st.lists(st.integers(0, 3000), max_size=30),
+    expected=st.integers(0, 10_000) | st.sampled_from([-(2**63), -1, 2**62, 2**63 - 1]),
+    taken=st.integers(0, 3000),
+)
+def test_what_is_expected_is_room_and_nothing_else(
+    codec: Codec, sizes: list[int], expected: int, taken: int
+) -> None:
+    # as much as a header announces, which need not come
+    data = bytes(range(256)) * 12
+    target, wanted = bytearray(), b""
+    for size in sizes:
+        codec.kernel.append_masked(target, data, MASK, 0, size, expected)
+        wanted += xor(data[:size], MASK)
+        assert target == wanted
+        if len(target) > taken:
+            del target[:taken]
+            wanted = wanted[taken:]
+
+
 def test_what_is_masked_is_another_object(codec: Codec) -> None:
     data = bytes(range(64))
     assert apply_mask(codec, data, MASK) is not data
