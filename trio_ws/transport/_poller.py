@@ -114,7 +114,7 @@ _running: trio.lowlevel.RunVar[Poller | None] = trio.lowlevel.RunVar("trio_ws po
 class Poller(trio.abc.Instrument):
     """The sockets of one Trio run and what serves them; begins with the first, ends with the last."""
 
-    __slots__ = ("_due", "_flusher", "_ready", "_sockets", "again", "now", "turn")
+    __slots__ = ("_due", "_events", "_flusher", "_polled", "_ready", "_sockets", "again", "now", "turn")
 
     @staticmethod
     def current() -> Poller:
@@ -137,6 +137,8 @@ class Poller(trio.abc.Instrument):
         self._sockets: dict[int, Served] = {}
         self._due: deque[Served] = deque()
         self._flusher: trio.lowlevel.Task | None = None  # set while it sleeps
+        self._events: list[tuple[int, int]] = []  # ready and not served yet, the last one first
+        self._polled = 0  # the turn in which they were reported
         # Advances each time sockets are served. Starts above 0, where no transport has written yet.
         self.turn = 1
         # Whether a socket had as much as one read takes, so that more of it is likely to be there already.
@@ -169,28 +171,37 @@ class Poller(trio.abc.Instrument):
             self._lose_all()
 
     def after_io_wait(self, timeout: float) -> None:
-        """Serve what is ready before tasks run; what does not fit into this turn is still ready in the next."""
+        """Serve what is ready before tasks run; what does not fit into this turn comes first in the next."""
         deadline = perf_counter() + _SLICE
         self.again = True
-        while self.again and perf_counter() < deadline:
-            self.again = False
-            events = self._ready.poll(_MAX_EVENTS)
-            if events:
-                self._serve(events, self._begin_turn(), deadline)
+        while self._events or (self.again and perf_counter() < deadline):
+            if not self._events:
+                self._events = self._ready.poll(_MAX_EVENTS)
+                self._events.reverse()
+                self._polled = self.turn + 1
+                self.again = False
+            if not self._events:
+                return
+            self._begin_turn()
+            if not self._serve(deadline):
+                return
 
-    def _serve(self, events: list[tuple[int, int]], turn: int, deadline: float) -> None:
-        for fd, flags in events:
-            # A transport served earlier in this turn may have closed another one, and a new one may have got its
-            # descriptor since. Events of before it was added are not its own.
+    def _serve(self, deadline: float) -> bool:
+        """Serve the sockets that were reported as ready, and return whether the time was enough for all."""
+        while self._events:
+            fd, flags = self._events.pop()
+            # A transport served since then may have closed another one, and a new one may have got its descriptor.
+            # Events of before it was added are not its own.
             transport = self._sockets.get(fd)
-            if transport is None or transport.since >= turn:
+            if transport is None or transport.since >= self._polled:
                 continue
             try:
                 transport.serve(flags)
             except Exception as exc:  # noqa: BLE001 - a receiver's failure ends its own connection only
                 self._contain(transport, exc)
             if perf_counter() >= deadline:
-                return
+                return False
+        return True
 
     async def _flush(self) -> None:
         try:
