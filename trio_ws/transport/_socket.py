@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # From here on a chunk goes out uncopied beside others (sendmsg) instead of joined with them: a copy costs more than an
 # entry in the kernel's list of buffers.
 _LARGE: Final = 16384
+# The most that is offered to the kernel in one turn where nothing has to be joined for it. It seldom takes more, and what
+# it takes of a large message at once saves turns.
+_LARGE_BATCH: Final = 16 * BATCH
 # Buffers in one sendmsg; IOV_MAX is 1024 on Linux, macOS and the BSDs.
 _MAX_BUFFERS: Final = 1024
 
@@ -271,7 +274,8 @@ class SocketTransport(Transport):
         else:
             batch: list[Chunk] = []
             size = 0
-            while queue and size < BATCH and len(batch) < _MAX_BUFFERS:
+            most = _LARGE_BATCH if len(queue[0]) >= _LARGE else BATCH
+            while queue and size < most and len(batch) < _MAX_BUFFERS:
                 chunk = queue.popleft()
                 batch.append(chunk)
                 size += len(chunk)
