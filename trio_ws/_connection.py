@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 from time import perf_counter
+from types import CoroutineType
 from typing import TYPE_CHECKING
 
 import trio
@@ -223,9 +224,9 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         link = self._link
         return await link.inbox.get(link)
 
-    def __anext__(self) -> Coroutine[object, object, str | bytes]:
+    def __anext__(self) -> CoroutineType[object, object, str | bytes]:
         link = self._link
-        return link.inbox.get(link, True)
+        return link.inbox.get(link, True)  # type: ignore[return-value]  # to mypy, which is less precise than pyright
 
     async def send(self, value: str | Buffer) -> None:
         """Send one message; `trio.abc.SendChannel`'s name for `send_message`.

@@ -211,16 +211,16 @@ class Inbox:
         # All of it stands in one function: what `async for` costs is mostly how many calls a message goes through.
         turn = self.turn
         turn.receives -= 1
-        if turn.receives > 0 and perf_counter() < turn.end:
+        if not self.queue or (turn.receives > 0 and perf_counter() < turn.end):
             await checkpoint_if_cancelled()
         else:
             await turn.checkpoint()
+        if not self.queue and not self._closed:
+            owner.wanted()  # which may make one come, or the end
+            if self.queue and turn.receives <= 0:
+                await turn.checkpoint()
         if self.queue:
             return self._take(owner)
-        if not self._closed:
-            owner.wanted()  # which may make one come, or the end
-            if self.queue:
-                return self._take(owner)
         if not self._closed:
             self.queue = None
             waiter = _Waiter(self, current_task())

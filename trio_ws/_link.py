@@ -219,6 +219,8 @@ class Link:
     def wanted(self) -> None:
         """Take note that the application has come back for more: it has answered what it was going to answer."""
         self._unanswered = False
+        if self.transport.buffered:
+            self.transport.flush()
         if self.protocol.phase is Phase.ANSWERING:
             self._answer_end()
         elif not self.reading:

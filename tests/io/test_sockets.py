@@ -1,6 +1,7 @@
 """What only SocketTransport does: the shared poller, its turns, corked writes, and descriptors."""
 
 import errno
+import itertools
 import logging
 import os
 import socket
@@ -26,7 +27,7 @@ from tests.io.transport_kit import (
     tcp_pair,
     wired,
 )
-from trio_ws.transport import Transport, make_transport
+from trio_ws.transport import Transport, _poller, make_transport
 from trio_ws.transport._poller import ReadySet
 
 every_socket = pytest.mark.parametrize("kind", SOCKETS)
@@ -97,6 +98,86 @@ async def test_the_first_write_of_a_turn_leaves_at_once_and_those_behind_it_toge
             assert peer.recv(100) == b"cd"
             assert transport.buffered == 0
         transport.abort()
+        peer.close()
+
+
+async def test_what_more_will_follow_waits_for_it() -> None:
+    ours, peer = plain_pair()
+    async with trio.open_nursery() as nursery:
+        transport = started(ours, Recorder(), nursery)
+        transport.flush()  # there is nothing, which is no mistake
+        for end in ("flush", "turn"):
+            transport.write(b"a", more=True)
+            transport.write(b"b", more=True)
+            transport.write(b"c")
+            assert transport.buffered == 3
+            with pytest.raises(BlockingIOError):
+                peer.recv(100)
+            if end == "flush":
+                transport.flush()
+                assert transport.buffered == 0
+            else:
+                await trio.testing.wait_all_tasks_blocked()
+            assert peer.recv(100) == b"abc"
+        transport.abort()
+        peer.close()
+
+
+class Passes(trio.abc.Instrument):
+    """Counts the passes of the scheduler."""
+
+    count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+async def test_who_waits_for_data_runs_in_the_pass_in_which_it_comes() -> None:
+    ours, peer = plain_pair()
+    recorder, passes = Recorder(), Passes()
+    async with trio.open_nursery() as nursery:
+        transport = started(ours, recorder, nursery)
+        await trio.testing.wait_all_tasks_blocked()
+        trio.lowlevel.add_instrument(passes)
+        for size in range(1, 10):
+            before = passes.count
+            peer.send(b"x")
+            await recorder.until_received(size)
+            assert passes.count == before + 1
+        trio.lowlevel.remove_instrument(passes)
+        transport.abort()
+    peer.close()
+
+
+async def test_whom_the_time_did_not_suffice_for_comes_first_in_the_next_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel reports who is ready in the same order again: who always has something would be all that is served."""
+    pairs = [plain_pair() for _ in range(6)]
+    order: list[int] = []
+    clock = itertools.count()
+    async with trio.open_nursery() as nursery:
+        transports: list[Transport] = []
+        for number, (ours, peer) in enumerate(pairs):
+
+            def served(number: int = number, peer: socket.socket = peer) -> None:
+                order.append(number)
+                if len(order) < 50:
+                    peer.send(b"x")
+
+            recorder = Recorder()
+            recorder.on["data"] = served
+            transports.append(started(ours, recorder, nursery))
+        await trio.testing.wait_all_tasks_blocked()
+        monkeypatch.setattr(_poller, "perf_counter", lambda: next(clock) * 0.0006)  # two sockets a turn
+        for _, peer in pairs:
+            peer.send(b"x")
+        while len(order) < 50:
+            await trio.lowlevel.checkpoint()
+        for transport in transports:
+            transport.abort()
+    assert {order.count(number) for number in range(6)} <= {8, 9}
+    for _, peer in pairs:
         peer.close()
 
 

@@ -6,8 +6,8 @@ transport alone.
 
 What the transport promises
 ---------------------------
-* Calls come from the transport's own turn, never from within a call the receiver makes: `write`, `end`, `close`,
-  `abort`, `pause_reading` and `resume_reading` call nothing back. So a receiver may call any of them at any time, also
+* Calls come from the transport's own turn, never from within a call the receiver makes: `write`, `flush`, `end`,
+  `close`, `abort`, `pause_reading` and `resume_reading` call nothing back. So a receiver may call any of them at any time, also
   inside each of its own methods.
 * Bytes arrive in order, each once. `eof_received` comes behind the last of them, once at most.
 * Chunks leave whole and in order, or the connection is lost. What can never happen is that half a chunk leaves and
@@ -117,6 +117,10 @@ class Transport(abc.ABC):
 
         After `end`, `close`, `abort` or the loss of the connection they are dropped without a word.
         """
+
+    @abc.abstractmethod
+    def flush(self) -> None:
+        """Send what was held back because more was about to follow: nothing follows for now."""
 
     @abc.abstractmethod
     def pause_reading(self) -> None:

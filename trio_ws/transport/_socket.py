@@ -140,6 +140,15 @@ class SocketTransport(Transport):
         if self.buffered > LOW_WATER:
             self._above = True
 
+    def flush(self) -> None:
+        if (
+            self._queue is not None
+            and self._phase == _OPEN
+            and not self._want & WRITE
+            and self._error is None
+        ):
+            self._flush()
+
     def pause_reading(self) -> None:
         # The set is changed only when data does arrive meanwhile: mostly reading resumes before that.
         self._paused = True

@@ -95,6 +95,9 @@ class StreamTransport(Transport):
             self._above = True
         self._writer_lot.unpark()
 
+    def flush(self) -> None:
+        """Do nothing: the writing task holds nothing back."""
+
     def pause_reading(self) -> None:
         self._paused = True
 
