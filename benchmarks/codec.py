@@ -19,8 +19,9 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness import install, machine
 from benchmarks.harness.figures import Figures, Results
-from benchmarks.harness.options import Options, make_parser, parse_options
+from benchmarks.harness.options import Options, make_parser
 from benchmarks.harness.output import Output, Table
+from benchmarks.harness.program import start
 from benchmarks.harness.rounds import measure_in_turn, rows_of
 from benchmarks.harness.subjects import CODECS, Subject
 from benchmarks.harness.work import MESSAGES, Metric
@@ -113,12 +114,8 @@ def run(options: Options) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line and do what it says; return the exit status."""
-    options, _ = parse_options(make_parser(__doc__ or "", SUBJECTS, WORK), arguments, SUBJECTS, WORK)
-    try:
-        return run(options)
-    except install.UnavailableError as error:
-        print(f"cannot measure: {error}", file=sys.stderr)
-        return 1
+    parser = make_parser(__doc__ or "", SUBJECTS, WORK)
+    return start(lambda options, _: run(options), parser, arguments, SUBJECTS, WORK)
 
 
 if __name__ == "__main__":

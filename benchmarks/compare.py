@@ -20,9 +20,10 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 from benchmarks.harness import install, machine, plots
 from benchmarks.harness.figures import Figures, Results
 from benchmarks.harness.load import Load
-from benchmarks.harness.options import Options, make_parser, parse_options
+from benchmarks.harness.options import Options, make_parser
 from benchmarks.harness.output import Output, Table
 from benchmarks.harness.processes import Server
+from benchmarks.harness.program import start
 from benchmarks.harness.report import Row
 from benchmarks.harness.rounds import measure_in_turn, rows_of
 from benchmarks.harness.subjects import SERVERS, Subject
@@ -144,12 +145,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Read the command line and do what it says; return the exit status."""
     parser = make_parser(__doc__ or "", SUBJECTS, WORK)
     parser.add_argument("--memory", action="store_true", help="also measure the memory of idle connections")
-    options, given = parse_options(parser, arguments, SUBJECTS, WORK)
-    try:
-        return run(options, memory=given.memory or given.work is not None)
-    except install.UnavailableError as error:
-        print(f"cannot measure: {error}", file=sys.stderr)
-        return 1
+    return start(
+        lambda options, given: run(options, memory=given.memory or given.work is not None),
+        parser,
+        arguments,
+        SUBJECTS,
+        WORK,
+    )
 
 
 if __name__ == "__main__":
