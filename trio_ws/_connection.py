@@ -200,7 +200,8 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         if type(message) is not str and type(message) is not bytes:
             check_message(message)
         link = self._link
-        inbox, transport, turn = link.inbox, link.transport, link.turn
+        inbox, transport = link.inbox, link.transport
+        turn = inbox.turn
         turn.sends -= 1
         if turn.sends > 0 and perf_counter() < turn.end:
             await checkpoint_if_cancelled()
@@ -260,7 +261,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
 
     async def _send_each(self, pieces: AsyncIterable[str | Buffer]) -> None:
         link = self._link
-        await link.turn.checkpoint()
+        await link.inbox.turn.checkpoint()
         await link.outbox.wait_turn(link)
         link.outbox.begin_pieces()
         last: str | Buffer | None = None

@@ -84,7 +84,6 @@ class Link:
         "reading",
         "timed_out",
         "transport",
-        "turn",
     )
 
     def __init__(
@@ -98,9 +97,8 @@ class Link:
         self.protocol = protocol
         self.transport = transport
         self.inbox = Inbox(config.message_queue_size, config.message_queue_bytes)
-        self.turn = self.inbox.turn
         self._over: trio.Event | None = None
-        self.outbox = Outbox(protocol, transport, self.turn)
+        self.outbox = Outbox(protocol, transport, self.inbox.turn)
         self.pieces: Pieces | None = None  # where a message goes that is being received in pieces
         self.pings = Pings(config, token)
         self.timed_out = False  # whether the peer left our close frame unanswered

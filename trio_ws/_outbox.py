@@ -36,9 +36,8 @@ class Outbox:
         self._turn = turn
         # Made when somebody has to wait: they take a kilobyte, and on most connections nobody ever does.
         self._room: trio.lowlevel.ParkingLot | None = None
-        self._queue: trio.StrictFIFOLock | None = (
-            None  # its owner waits for room, the others for their turn to do so
-        )
+        # The owner of the queue waits for room, the others in it for their turn to do so.
+        self._queue: trio.StrictFIFOLock | None = None
         self._pong: bytes | None = None  # payload of the latest ping, while there is no room for its answer
 
     @property

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._codec import Decoder, encode_chunks, encode_frame, encode_header, encode_message, encode_payload
+    from ._codec import Decoder, encode_chunks, encode_frame, encode_message, encode_payload
     from ._mask import apply_mask
 
     accelerated: bool
@@ -25,7 +25,6 @@ else:
                 Decoder,
                 encode_chunks,
                 encode_frame,
-                encode_header,
                 encode_message,
                 encode_payload,
             )
@@ -42,7 +41,6 @@ else:
             Decoder,
             encode_chunks,
             encode_frame,
-            encode_header,
             encode_message,
             encode_payload,
         )
@@ -54,7 +52,6 @@ __all__ = [
     "apply_mask",
     "encode_chunks",
     "encode_frame",
-    "encode_header",
     "encode_message",
     "encode_payload",
 ]

@@ -139,10 +139,10 @@ class Poller(trio.abc.Instrument):
         self._flusher: trio.lowlevel.Task | None = None  # set while it sleeps
         self._events: list[tuple[int, int]] = []  # ready and not served yet, the last one first
         self._polled = 0  # the turn in which they were reported
-        # Advances each time sockets are served. Starts above 0, where no transport has written yet.
-        self.turn = 1
         # Whether a socket had as much as one read takes, so that more of it is likely to be there already.
         self.again = False
+        # Advances each time sockets are served. Starts above 0, where no transport has written yet.
+        self.turn = 1
         self.now = 0.0  # when that was: cheaper than to ask Trio for each socket
 
     def add(self, fd: int, transport: Served) -> None:
@@ -229,10 +229,9 @@ class Poller(trio.abc.Instrument):
                 self._begin_turn()
                 deadline = perf_counter() + _SLICE
 
-    def _begin_turn(self) -> int:
+    def _begin_turn(self) -> None:
         self.turn += 1
         self.now = trio.current_time()
-        return self.turn
 
     def _contain(self, transport: Served, exc: Exception) -> None:
         """A failure stays with the one in which it happened."""

@@ -303,7 +303,7 @@ class SocketTransport(Transport):
             self._error = exc
 
     def _input(self, events: int) -> None:
-        if self._paused or self._eof or not _OPEN <= self._phase < _CLOSING:
+        if not self._reads:
             self._ignore(events)
             return
         try:
