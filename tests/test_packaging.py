@@ -18,15 +18,16 @@ from pathlib import Path
 import pytest
 
 from tests.protocol.codec_kit import needs_compiled
+from trio_ws._accel import COMPILED
 
 CHECKOUT = Path(__file__).parent.parent
-COMPILED = ("_codec_c", "_mask_c")
 #: Says how the library was installed, and has it unmask a message.
 TRY = """
 import trio_ws.protocol as protocol
+from trio_ws._accel import accelerated
 decoder = protocol.Decoder(masked=True, limits=protocol.Limits())
 frame = protocol.encode_frame(1, b"a message", b"mask")
-print(protocol.accelerated, *decoder.decode(frame), protocol.__file__, sep="\\n")
+print(accelerated, *decoder.decode(frame), protocol.__file__, sep="\\n")
 """
 
 
@@ -153,7 +154,7 @@ def test_a_wheel_has_the_modules_and_what_they_read(wheel: Path) -> None:
         *files_of(CHECKOUT / "trio_ws", ".py"),
         "trio_ws/py.typed",
         "trio_ws/_page.html",
-        *[f"trio_ws/protocol/{name}{suffix}" for name in COMPILED],
+        *[f"trio_ws/{name}{suffix}" for name in COMPILED],
     }
 
 
@@ -175,7 +176,7 @@ def test_a_wheel_works_in_python_where_that_is_asked_for(compiled: Environment) 
 
 
 def test_without_a_compiler_the_library_is_installed_in_python(plain: Environment) -> None:
-    assert list(plain.path.rglob("trio_ws/protocol/*_c.*")) == []
+    assert list(plain.path.rglob("trio_ws/**/*_c.*")) == []
     for env in ({}, accel("auto"), accel("0")):
         done = plain.python(TRY, env)
         accelerated, message, where = done.stdout.splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version as _version
 
+from ._channel import MessageChannel, QueueStatistics
 from ._client import (
     connect_websocket,
     connect_websocket_url,
@@ -30,7 +31,6 @@ from ._errors import (
     DisconnectionTimeout,
     HandshakeError,
 )
-from ._inbox import MessageChannel, QueueStatistics
 from ._pieces import MessageStream
 from ._request import WebSocketRequest, wrap_server_stream
 from ._server import WebSocketServer, serve_websocket

@@ -10,9 +10,9 @@ from importlib.metadata import version
 
 import trio
 
+from ._accel import accelerated
 from ._cli_connect import connect
 from ._cli_serve import DEFAULT_HOST, DEFAULT_PORT, serve
-from .protocol import accelerated
 
 _STATUSES = """\
 exit status:

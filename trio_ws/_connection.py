@@ -6,20 +6,24 @@ import itertools
 import os
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import aclosing
-from time import perf_counter
 from types import CoroutineType
 from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import checkpoint_if_cancelled
 
+from ._accel import accelerated
+from ._channel import MessageChannel, receive, rest
 from ._endpoint import Endpoint, endpoints
-from ._inbox import MessageChannel
-from ._link import Link
 from ._pieces import MessageStream, each_of
 from ._sendable import check_message, control_payload
 from .protocol import CloseReason, Headers, MaskPool, Phase, Protocol, Request, Response, Role, State
 from .transport import HIGH_WATER, make_transport
+
+if TYPE_CHECKING or not accelerated:
+    from ._link import Link
+else:
+    from ._link_c import Link
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -200,19 +204,13 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         if type(message) is not str and type(message) is not bytes:
             check_message(message)
         link = self._link
-        inbox, transport = link.inbox, link.transport
-        turn = inbox.turn
-        turn.sends -= 1
-        if turn.sends > 0 and perf_counter() < turn.end:
-            await checkpoint_if_cancelled()
-        else:
-            await turn.checkpoint()
-        if transport.buffered > HIGH_WATER or link.outbox.held:
+        await checkpoint_if_cancelled()
+        if link.send_in_turn(message):
+            return
+        await rest(link.inbox.turn)
+        if link.outbox.held or link.transport.buffered > HIGH_WATER:
             await link.outbox.wait_turn(link)
-        if not link.protocol.may_send:
-            raise link.closed_error()
-        # who has more messages to answer will answer them at once: the answers leave together
-        transport.write(*link.protocol.send_message(message), more=bool(inbox.queue))
+        link.send(message)
 
     async def get_message(self) -> str | bytes:
         """Receive the next message, waiting for it if need be.
@@ -222,12 +220,10 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
 
         Cancellation: no message is lost.
         """
-        link = self._link
-        return await link.inbox.get(link)
+        return await receive(self._link)
 
     def __anext__(self) -> CoroutineType[object, object, str | bytes]:
-        link = self._link
-        return link.inbox.get(link, True)  # type: ignore[return-value]  # to mypy, which is less precise than pyright
+        return receive(self._link, True)  # type: ignore[return-value]  # to mypy, which is less precise than pyright
 
     async def send(self, value: str | Buffer) -> None:
         """Send one message; `trio.abc.SendChannel`'s name for `send_message`.
@@ -241,8 +237,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
 
         Cancellation: no message is lost.
         """
-        link = self._link
-        return await link.inbox.get(link)
+        return await receive(self._link)
 
     async def send_stream(self, pieces: Iterable[str | Buffer] | AsyncIterable[str | Buffer]) -> None:
         """Send one message in pieces, a fragment each, as they come; all of them text, or all binary.
@@ -261,17 +256,17 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
 
     async def _send_each(self, pieces: AsyncIterable[str | Buffer]) -> None:
         link = self._link
-        await link.inbox.turn.checkpoint()
+        await rest(link.inbox.turn)
         await link.outbox.wait_turn(link)
         link.outbox.begin_pieces()
         last: str | Buffer | None = None
         try:
             async for piece in pieces:
                 await link.outbox.wait_room(link)
-                link.transport.write(*link.protocol.send_fragment(piece, False))
+                link.transport.write(link.protocol.send_fragment(piece, False))
                 last = piece
             await link.outbox.wait_room(link)
-            link.transport.write(*link.protocol.send_fragment("" if isinstance(last, str) else b"", True))
+            link.transport.write(link.protocol.send_fragment("" if isinstance(last, str) else b"", True))
             last = None
         finally:
             if last is not None:
@@ -327,7 +322,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         link = self._link
         data = b"" if payload is None else control_payload(payload)
         await link.outbox.wait_room(link)
-        link.transport.write(*link.protocol.send_pong(data))
+        link.transport.write(link.protocol.send_pong(data))
 
     # The end
 

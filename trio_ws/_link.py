@@ -24,23 +24,17 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from . import _inbox
 from ._errors import connection_closed, connection_closing
-from ._inbox import Inbox
 from ._outbox import Outbox
 from ._pings import Pings, PingWaiter
 from ._timers import Alarm
-from .protocol import (
-    CloseReason,
-    Fragment,
-    Phase,
-    Ping,
-    Pong,
-    Protocol,
-    Role,
-    encode_close,
-)
+from .protocol import CloseReason, Event, Fragment, Phase, Ping, Pong, Protocol, Role, encode_close
+from .transport import HIGH_WATER
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from ._config import Config
     from ._errors import ConnectionClosed
     from ._pieces import Pieces
@@ -96,7 +90,7 @@ class Link:
     ) -> None:
         self.protocol = protocol
         self.transport = transport
-        self.inbox = Inbox(config.message_queue_size, config.message_queue_bytes)
+        self.inbox = _inbox.Inbox(config.message_queue_size, config.message_queue_bytes)
         self._over: trio.Event | None = None
         self.outbox = Outbox(protocol, transport, self.inbox.turn)
         self.pieces: Pieces | None = None  # where a message goes that is being received in pieces
@@ -126,7 +120,7 @@ class Link:
         """Decode, and hand on what is whole."""
         protocol = self.protocol
         if protocol.may_receive:
-            self._dispatch(data)
+            self._dispatch(protocol.receive_data(data))
             if protocol.partial or self.inbox.bytes or protocol.more:
                 self._go_on()
         elif protocol.phase is Phase.ENDING:
@@ -149,7 +143,7 @@ class Link:
         if self.protocol.phase is Phase.ENDED:
             return
         while self.protocol.more:
-            self._dispatch(b"")
+            self._dispatch(self.protocol.receive_data(b""))
         # what happens to the transport after the conversation is no cause
         if self.protocol.phase is not Phase.ENDING:
             self._cause = self._cause or exc
@@ -167,21 +161,25 @@ class Link:
     def _go_on(self) -> None:
         """Go on with what was read while there is room for it, then to its end or with reading."""
         while self.protocol.more and not self._is_full():
-            self._dispatch(b"")
+            self._dispatch(self.protocol.receive_data(b""))
         if self._eof and not self.protocol.more:
             self._handle_eof()
         elif self.reading and self._is_full():
             self.reading = False
             self.transport.pause_reading()
 
-    def _dispatch(self, data: bytes | bytearray) -> None:
-        for event in self.protocol.receive_data(data):
+    def _dispatch(self, events: list[Event]) -> None:
+        for event in events:
             if type(event) is str or type(event) is bytes:  # cheaper than isinstance, and there are no others
                 if self.protocol.may_send:
                     self._unanswered = True
                     self.inbox.put(event)
             elif isinstance(event, Fragment):
-                self._fragment(event)
+                self._unanswered = True
+                if self.pieces is not None and self.protocol.may_send:
+                    self.pieces.put(event)
+                    if event.final:
+                        self.pieces = None
             elif isinstance(event, Ping):
                 if self._config.auto_pong:
                     self.outbox.answer_ping(event.payload)
@@ -199,13 +197,6 @@ class Link:
         # who waits for a message, or is about to, is never left waiting for the bound, however large the message is
         waits = self.inbox.waiting or (self._asked and not self.inbox.messages)
         return not (waits or (self.pieces is not None and self.pieces.waiting))
-
-    def _fragment(self, fragment: Fragment) -> None:
-        self._unanswered = True
-        if self.pieces is not None and self.protocol.may_send:
-            self.pieces.put(fragment)
-            if fragment.final:
-                self.pieces = None
 
     # Called by the inbox
 
@@ -245,10 +236,29 @@ class Link:
 
     # Sending
 
+    def send_in_turn(self, message: str | Buffer) -> bool:
+        """Send a message if the turn is not over and there is room; return whether it was so. Raises as `send` does."""
+        if not self.inbox.turn.may_send() or self.outbox.held or self.transport.buffered > HIGH_WATER:
+            return False
+        self.send(message)
+        return True
+
+    def send(self, message: str | Buffer) -> None:
+        """Send a message, whose turn it is.
+
+        Raises:
+            ConnectionClosed: the connection is closing or over.
+            ValueError: `message` is text that UTF-8 cannot encode.
+        """
+        if not self.protocol.may_send:
+            raise self.closed_error()
+        # who has more messages to answer will answer them at once: the answers leave together
+        self.transport.write(self.protocol.send_message(message), self.inbox.messages > 0)
+
     def ping(self, payload: bytes) -> PingWaiter:
         """Send a ping and return what to wait for."""
         waiter = self.pings.wait(payload)
-        self.transport.write(*self.protocol.send_ping(payload))
+        self.transport.write(self.protocol.send_ping(payload))
         if not self.reading and not self._is_full():
             self.read_on()  # its pong may lie behind messages
         return waiter
@@ -258,9 +268,7 @@ class Link:
     def start_pieces(self, pieces: Pieces) -> None:
         """Put the next message into `pieces`, as it comes."""
         self.pieces = pieces
-        for event in self.protocol.next_in_pieces():
-            if isinstance(event, Fragment):
-                self._fragment(event)
+        self._dispatch(self.protocol.next_in_pieces())
 
     def stop_pieces(self) -> None:
         """Put no more of it there: drop the rest, or leave the message to the next who asks if it has not begun."""
@@ -299,7 +307,7 @@ class Link:
         if self.protocol.phase is Phase.ANSWERING:
             self._answer_end()
             return
-        self.transport.write(*self.protocol.send_close(code, reason))
+        self.transport.write(self.protocol.send_close(code, reason))
         self._begin_end()
         self._end()
         self.transport.resume_reading()
@@ -338,7 +346,7 @@ class Link:
             self.transport.pause_reading()
 
     def _answer_end(self) -> None:
-        self.transport.write(*self.protocol.send_answer())
+        self.transport.write(self.protocol.send_answer())
         self._end()
         self._finish()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ._channel import rest
 from .transport import HIGH_WATER, LOW_WATER
 
 if TYPE_CHECKING:
@@ -25,11 +26,15 @@ class Outbox:
         protocol: says whether anything may be sent.
         transport: says how much waits in it.
         turn: the share of the processor that sending and receiving have together.
+
+    Attributes:
+        held: whether messages wait whatever room there is: for others before them, or for one in pieces to end.
     """
 
-    __slots__ = ("_in_pieces", "_pong", "_protocol", "_queue", "_room", "_transport", "_turn")
+    __slots__ = ("_in_pieces", "_pong", "_protocol", "_queue", "_room", "_transport", "_turn", "held")
 
     def __init__(self, protocol: Protocol, transport: Transport, turn: Turn) -> None:
+        self.held = False
         self._in_pieces = False  # whether a message is being sent in fragments
         self._protocol = protocol
         self._transport = transport
@@ -40,11 +45,6 @@ class Outbox:
         self._queue: trio.StrictFIFOLock | None = None
         self._pong: bytes | None = None  # payload of the latest ping, while there is no room for its answer
 
-    @property
-    def held(self) -> bool:
-        """Whether messages wait whatever room there is: for others before them, or for one in pieces to end."""
-        return self._queue is not None or self._in_pieces
-
     async def wait_turn(self, owner: Owner) -> None:
         """Wait until a message may be written, behind all who came before. What is then written at once cannot be lost.
 
@@ -54,12 +54,14 @@ class Outbox:
         Cancellation: nothing was done.
         """
         queue = self._queue = self._queue or trio.StrictFIFOLock()
+        self.held = True
         try:
             async with queue:
                 await self._park(urgent=False)
         finally:
             if not queue.locked():
                 self._queue = None
+                self.held = self._in_pieces
         self._require_open(owner)
 
     async def wait_room(self, owner: Owner) -> None:
@@ -70,7 +72,7 @@ class Outbox:
 
         Cancellation: nothing was done.
         """
-        await self._turn.checkpoint()
+        await rest(self._turn)
         await self._park(urgent=True)
         self._require_open(owner)
 
@@ -88,11 +90,12 @@ class Outbox:
 
     def begin_pieces(self) -> None:
         """Let messages wait for the end of one that is sent in fragments."""
-        self._in_pieces = True
+        self._in_pieces = self.held = True
 
     def end_pieces(self) -> None:
         """Let them go on."""
         self._in_pieces = False
+        self.held = self._queue is not None
         self.wake()
 
     def wake(self) -> None:
@@ -109,13 +112,13 @@ class Outbox:
         if not self._protocol.may_send:
             return
         if self._transport.buffered <= LOW_WATER:
-            self._transport.write(*self._protocol.send_pong(payload))
+            self._transport.write(self._protocol.send_pong(payload))
         else:
             self._pong = payload
 
     def drained(self) -> None:
         """There is room: the pong that waits goes first."""
         if self._pong is not None and self._protocol.may_send:
-            self._transport.write(*self._protocol.send_pong(self._pong))
+            self._transport.write(self._protocol.send_pong(self._pong))
         self._pong = None
         self.wake()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import suppress
-from sys import getsizeof
 from typing import TYPE_CHECKING, Protocol
 
 import trio
+
+from ._channel import receive_nowait, rest
+from ._inbox import memory_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -65,7 +67,7 @@ class Pieces:
         """Add a piece; after the final one the queue is closed."""
         if fragment.data and not self.dropped:
             self._in.send_nowait(fragment.data)
-            self._inbox.bytes += getsizeof(fragment.data)
+            self._inbox.bytes += memory_of(fragment.data)
         if fragment.final:
             self.end()
 
@@ -79,7 +81,7 @@ class Pieces:
         self.dropped = True
         with suppress(trio.WouldBlock, trio.EndOfChannel):
             while True:
-                self._inbox.bytes -= getsizeof(self._out.receive_nowait())
+                self._inbox.bytes -= memory_of(self._out.receive_nowait())
 
     async def get(self, source: Source) -> str | bytes:
         """Take the next piece.
@@ -89,13 +91,13 @@ class Pieces:
 
         Cancellation: takes nothing, or returns what it took.
         """
-        await self._inbox.turn.checkpoint()
+        await rest(self._inbox.turn)
         try:
             piece = self._out.receive_nowait()
         except trio.WouldBlock:
             source.wanted()
             piece = await self._out.receive()
-        self._inbox.bytes -= getsizeof(piece)
+        self._inbox.bytes -= memory_of(piece)
         source.taken()
         return piece
 
@@ -126,14 +128,14 @@ class MessageStream:
         Cancellation: claims nothing.
         """
         source = self._source
-        await source.inbox.turn.checkpoint()
+        await rest(source.inbox.turn)
         while (before := source.pieces) is not None and before.dropped:
             source.wanted()
             await before.over.wait()
         if source.pieces is not None or source.inbox.waiting:
             raise trio.BusyResourceError("another task waits for the next message")
         try:
-            self._whole = source.inbox.get_nowait(source)
+            self._whole = receive_nowait(source)
         except trio.WouldBlock:
             self._pieces = Pieces(source.inbox)
             source.start_pieces(self._pieces)

@@ -77,7 +77,7 @@ class Pings:
             self._ledger.forget(self._keepalive)  # one of our own accord is kept at most
             self._keepalive = self.token()
             self._ledger.sent(self._keepalive, now)
-            transport.write(*protocol.send_ping(self._keepalive))
+            transport.write(protocol.send_ping(self._keepalive))
             when = self._liveness.pinged(now, transport.accepted, transport.buffered)
         # progress is dated when it is seen: while bytes wait, looking often keeps the verdict from coming late
         return min(when, now + GLANCE) if transport.buffered else when

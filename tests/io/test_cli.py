@@ -17,9 +17,9 @@ import trio_ws
 from tests.io.api_kit import echo, scripted_port, serving
 from tests.io.cli_kit import COMMAND, run_cli, running
 from trio_ws import WebSocketRequest, serve_websocket
+from trio_ws._accel import accelerated
 from trio_ws._cli import main, make_parser
 from trio_ws._cli_screen import describe, harmless, reason_of
-from trio_ws.protocol import accelerated
 from trio_ws.testing import RawPeer
 
 # --- arguments

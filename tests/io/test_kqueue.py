@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.io import test_sockets, test_transports
-from trio_ws.transport import _poller
+from trio_ws.transport import _ready
 
 READ, WRITE, ADD, DELETE = -1, -2, 1, 2
 
@@ -78,8 +78,8 @@ def over_kqueue(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(sys, "platform", "darwin")
         patch.setattr(select, "KQ_FILTER_READ", READ, raising=False)
         patch.setattr(select, "KQ_FILTER_WRITE", WRITE, raising=False)
-        source = Path(_poller.__file__)
-        spec = importlib.util.spec_from_file_location("trio_ws.transport._poller_elsewhere", source)
+        source = Path(_ready.__file__)
+        spec = importlib.util.spec_from_file_location("trio_ws.transport._ready_elsewhere", source)
         assert spec is not None
         assert spec.loader is not None
         elsewhere: Any = importlib.util.module_from_spec(spec)
@@ -88,8 +88,8 @@ def over_kqueue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(select, "KQ_EV_DELETE", DELETE, raising=False)
     monkeypatch.setattr(select, "kqueue", Kqueue, raising=False)
     monkeypatch.setattr(select, "kevent", Kevent, raising=False)
-    assert elsewhere.ReadySet is not _poller.ReadySet
-    monkeypatch.setattr(_poller, "ReadySet", elsewhere.ReadySet)
+    assert elsewhere.ReadySet is not _ready.ReadySet
+    monkeypatch.setattr("trio_ws.transport._polling.ReadySet", elsewhere.ReadySet)
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])

@@ -88,7 +88,7 @@ async def test_whatever_a_stream_raises_is_the_reason_of_the_loss(method: str) -
     stream = Scripted()
     stream.instead[method] = breaks
     async with started(stream) as (transport, recorder):
-        transport.write(b"x")
+        transport.write((b"x",))
         transport.end()
         if method == "aclose":
             transport.close()
@@ -121,9 +121,9 @@ async def test_a_failed_write_lets_the_reader_hand_over_what_came_before(paused:
             await stream.peer.send_all(b"last words")
             await trio.testing.wait_all_tasks_blocked()
             assert recorder.received == b"one read was under way, "
-            transport.write(b"fails")
+            transport.write((b"fails",))
         else:
-            transport.write(b"fails")
+            transport.write((b"fails",))
             await stream.peer.send_all(b"last words")
         await recorder.until_seen("lost")
     assert recorder.received.endswith(b"last words")
@@ -139,7 +139,7 @@ async def test_a_failed_write_waits_for_no_reader() -> None:
     stream = Deaf()
     stream.instead["send_all"] = breaks
     async with started(stream) as (transport, recorder):
-        transport.write(b"fails")
+        transport.write((b"fails",))
         await recorder.until_seen("lost")
     assert recorder.events == ["lost"]
 
@@ -148,7 +148,7 @@ async def test_a_failed_write_after_close_reads_nothing_more() -> None:
     stream = Scripted()
     stream.instead["send_all"] = breaks
     async with started(stream) as (transport, recorder):
-        transport.write(b"fails")
+        transport.write((b"fails",))
         transport.close()
         await stream.peer.send_all(b"not heard")
         await recorder.until_seen("lost")
@@ -183,7 +183,7 @@ async def test_what_a_stream_makes_of_its_cancellation_is_no_reason() -> None:
                 raise BreakageError from exc
 
     async with started(Indirect()) as (transport, recorder):
-        transport.write(b"x")
+        transport.write((b"x",))
         await trio.testing.wait_all_tasks_blocked()
         transport.abort()
         await recorder.until_seen("lost")
@@ -232,8 +232,8 @@ async def test_abort_at_every_checkpoint(kind: str) -> None:
                 transport = wrap(kind, ours)
                 transport.start(recorder, nursery)
                 nursery.start_soon(read, peer, received, ended)
-                transport.write(data[:50000])
-                transport.write(data[50000:])
+                transport.write((data[:50000],))
+                transport.write((data[50000:],))
                 for _ in range(passes):
                     await trio.lowlevel.checkpoint()
                 transport.abort()
@@ -262,7 +262,7 @@ async def test_a_cancelled_nursery_leaves_the_end_to_the_owner(kind: str) -> Non
                 assert recorder.events == []
                 await peer.send_all(b"still heard")
                 await recorder.until_received(11)
-                transport.write(b"we are going")
+                transport.write((b"we are going",))
                 transport.close()
                 got.append(await receive_exactly(peer, 12))
 
@@ -274,7 +274,7 @@ async def test_a_cancelled_nursery_leaves_the_end_to_the_owner(kind: str) -> Non
 
 async def test_progress_shows_within_one_large_chunk() -> None:
     async with wired("lockstep") as w:
-        w.transport.write(bytes(2**20))
+        w.transport.write((bytes(2**20),))
         seen: set[int] = set()
         for _ in range(64):
             await receive_exactly(w.peer, 2**14)
@@ -294,7 +294,7 @@ async def test_small_chunks_are_joined() -> None:
     stream = Counting()
     async with started(stream) as (transport, _):
         for _ in range(300):
-            transport.write(b"head", bytes(996))
+            transport.write((b"head", bytes(996)))
         await trio.testing.wait_all_tasks_blocked()
         transport.abort()
     assert sizes == [65536, 65536, 65536, 65536, 300000 - 4 * 65536]
@@ -315,7 +315,7 @@ async def test_tls_cut_off_is_no_clean_end() -> None:
 async def test_tls_closed_in_order_by_both() -> None:
     ours, peer = await tls_pair()
     async with started(ours) as (transport, recorder):
-        transport.write(b"bye")
+        transport.write((b"bye",))
         transport.close()
         assert await receive_exactly(peer, 3) == b"bye"
         assert await peer.receive_some() == b""

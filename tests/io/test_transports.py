@@ -37,7 +37,7 @@ async def test_chunks_leave_whole_and_in_order(kind: str) -> None:
     chunks = [pattern(size, seed) for seed, size in enumerate([*SIZES, *reversed(SIZES)])]
     async with wired(kind) as w:
         for chunk in chunks:
-            w.transport.write(chunk)
+            w.transport.write((chunk,))
         expected = b"".join(chunks)
         assert await receive_exactly(w.peer, len(expected)) == expected
 
@@ -45,10 +45,16 @@ async def test_chunks_leave_whole_and_in_order(kind: str) -> None:
 @every_kind
 @pytest.mark.parametrize("size", SIZES)
 async def test_one_write_of_several_chunks(kind: str, size: int) -> None:
-    chunks: list[Chunk] = [b"head", pattern(size), b"", memoryview(pattern(size, 1))[size // 2 :], b"tail"]
+    chunks: tuple[Chunk, ...] = (
+        b"head",
+        pattern(size),
+        b"",
+        memoryview(pattern(size, 1))[size // 2 :],
+        b"tail",
+    )
     async with wired(kind) as w:
-        w.transport.write(*chunks)
-        w.transport.write(*chunks)
+        w.transport.write(chunks)
+        w.transport.write(chunks)
         expected = b"".join(chunks) * 2
         assert await receive_exactly(w.peer, len(expected)) == expected
 
@@ -58,17 +64,17 @@ async def test_thousands_of_tiny_writes(kind: str) -> None:
     tiny = [pattern(9, seed)[8 - seed % 8 :] for seed in range(5000)]
     async with wired(kind) as w:
         for chunk in tiny:
-            w.transport.write(chunk)
-        w.transport.write(*tiny)
+            w.transport.write((chunk,))
+        w.transport.write((*tiny,))
         expected = b"".join(tiny) * 2
         assert await receive_exactly(w.peer, len(expected)) == expected
 
 
 @every_kind
 async def test_a_write_of_more_chunks_than_a_kernel_takes(kind: str) -> None:
-    chunks = [pattern(17000), *(pattern(5, seed) for seed in range(3000))]
+    chunks = (pattern(17000), *(pattern(5, seed) for seed in range(3000)))
     async with wired(kind) as w:
-        w.transport.write(*chunks)
+        w.transport.write(chunks)
         expected = b"".join(chunks)
         assert await receive_exactly(w.peer, len(expected)) == expected
 
@@ -80,7 +86,7 @@ async def test_writes_over_many_turns_stay_in_order(kind: str) -> None:
 
         async def write() -> None:
             for chunk in chunks:
-                w.transport.write(chunk[:3], chunk[3:])
+                w.transport.write((chunk[:3], chunk[3:]))
                 await trio.lowlevel.checkpoint()
 
         w.nursery.start_soon(write)
@@ -119,7 +125,7 @@ def test_read_size_must_be_a_size() -> None:
 async def test_what_the_kernel_has_and_what_not(kind: str) -> None:
     data = pattern(MUCH)
     async with wired(kind) as w:
-        w.transport.write(data)
+        w.transport.write((data,))
         assert w.transport.buffered + w.transport.accepted == MUCH
         await trio.testing.wait_all_tasks_blocked()
         assert w.transport.buffered > HIGH_WATER
@@ -146,7 +152,7 @@ async def test_drained_comes_once_for_each_time_above(kind: str, chunk: int) -> 
         w.recorder.on["drained"] = lambda: seen.append(w.transport.buffered)
         for rounds in (1, 2):
             for _ in range(0, MUCH, chunk):
-                w.transport.write(bytes(chunk))
+                w.transport.write((bytes(chunk),))
             await trio.testing.wait_all_tasks_blocked()
             assert w.transport.buffered > LOW_WATER
             assert len(seen) == rounds - 1
@@ -161,7 +167,7 @@ async def test_drained_is_not_called_for_what_was_never_above(kind: str) -> None
     async with wired(kind) as w:
         for _ in range(20):
             for _ in range(4):
-                w.transport.write(bytes(LOW_WATER // 4))
+                w.transport.write((bytes(LOW_WATER // 4),))
             await receive_exactly(w.peer, LOW_WATER)
             await trio.testing.wait_all_tasks_blocked()
         assert w.recorder.events == []
@@ -171,9 +177,9 @@ async def test_drained_is_not_called_for_what_was_never_above(kind: str) -> None
 async def test_drained_also_when_a_write_itself_brought_it_down(kind: str) -> None:
     """Many writes at once flush in between; the one that did must not be the one that calls back."""
     async with wired(kind) as w:
-        w.transport.write(b"first")
+        w.transport.write((b"first",))
         for _ in range(5):
-            w.transport.write(bytes(15000))
+            w.transport.write((bytes(15000),))
         assert w.recorder.events == []
         assert len(await receive_exactly(w.peer, 75005)) == 75005
         await w.recorder.until_seen("drained")
@@ -184,18 +190,18 @@ async def test_drained_also_when_a_write_itself_brought_it_down(kind: str) -> No
 async def test_drained_may_write(kind: str) -> None:
     async with wired(kind) as w:
         left = [pattern(100000, seed) for seed in range(20)]
-        w.recorder.on["drained"] = lambda: w.transport.write(left.pop()) if left else None
+        w.recorder.on["drained"] = lambda: w.transport.write((left.pop(),)) if left else None
         expected = b"".join(reversed(left))
-        w.transport.write(left.pop())
-        w.transport.write(b"")
+        w.transport.write((left.pop(),))
+        w.transport.write((b"",))
         if kind in {"tcp", "unix"}:  # the kernel may have taken it at once: then nothing was ever above
-            w.transport.write(left.pop())
+            w.transport.write((left.pop(),))
         received = bytearray()
         while len(received) < len(expected):
             data = await w.peer.receive_some(65536)
             received += data
             if not w.transport.buffered and left and kind in {"tcp", "unix"}:
-                w.transport.write(left.pop())
+                w.transport.write((left.pop(),))
         assert received == expected
 
 
@@ -268,7 +274,7 @@ async def test_the_peers_end_comes_behind_its_data_and_closes_nothing(kind: str)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert w.recorder.events[-1] == "eof"
         if isinstance(w.peer, trio.abc.HalfCloseableStream):
-            w.transport.write(b"answer")
+            w.transport.write((b"answer",))
             assert await receive_exactly(w.peer, 6) == b"answer"
 
 
@@ -276,10 +282,10 @@ async def test_the_peers_end_comes_behind_its_data_and_closes_nothing(kind: str)
 async def test_end_flushes_and_reading_goes_on(kind: str) -> None:
     data = pattern(2**20)
     async with wired(kind) as w:
-        w.transport.write(data)
+        w.transport.write((data,))
         w.transport.end()
         w.transport.end()
-        w.transport.write(b"too late")
+        w.transport.write((b"too late",))
         assert await receive_exactly(w.peer, len(data)) == data
         assert w.transport.can_end is (kind != "tls")
         if w.transport.can_end:
@@ -305,9 +311,9 @@ async def test_end_with_nothing_queued(kind: str) -> None:
 async def test_close_flushes(kind: str) -> None:
     data = pattern(2**20)
     async with wired(kind) as w:
-        w.transport.write(data)
+        w.transport.write((data,))
         w.transport.close()
-        w.transport.write(b"too late")
+        w.transport.write((b"too late",))
         assert await receive_exactly(w.peer, len(data) + 1) == data
         await w.recorder.until_seen("lost")
         assert w.recorder.events == ["lost"]
@@ -318,7 +324,7 @@ async def test_close_flushes(kind: str) -> None:
 @bounded_kind
 async def test_close_waits_for_a_slow_peer_and_abort_does_not(kind: str) -> None:
     async with wired(kind) as w:
-        w.transport.write(bytes(MUCH))
+        w.transport.write((bytes(MUCH),))
         w.transport.close()
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert w.recorder.events == []
@@ -330,9 +336,9 @@ async def test_close_waits_for_a_slow_peer_and_abort_does_not(kind: str) -> None
 @bounded_kind
 async def test_abort_drops_what_is_queued(kind: str) -> None:
     async with wired(kind) as w:
-        w.transport.write(bytes(MUCH))
+        w.transport.write((bytes(MUCH),))
         w.transport.abort()
-        w.transport.write(bytes(MUCH))
+        w.transport.write((bytes(MUCH),))
         await w.recorder.until_seen("lost")
         assert w.recorder.events == ["lost"]
         assert w.recorder.reasons == [None]
@@ -361,7 +367,7 @@ async def _send_regardless(stream: trio.abc.SendStream, data: bytes) -> None:
 @bounded_kind
 async def test_nothing_is_heard_while_close_still_flushes(kind: str) -> None:
     async with wired(kind) as w:
-        w.transport.write(bytes(MUCH))
+        w.transport.write((bytes(MUCH),))
         w.transport.close()
         if kind != "lockstep":  # which takes a write only when it is read
             await w.peer.send_all(b"too late")
@@ -378,7 +384,7 @@ METHODS = ["end", "close", "abort", "pause_reading", "resume_reading", "write"]
 def _apply(w: Wired, method: str) -> None:
     before = list(w.recorder.events)
     if method == "write":
-        w.transport.write(bytes(70000), b"x")
+        w.transport.write((bytes(70000), b"x"))
     else:
         getattr(w.transport, method)()
     assert w.recorder.events == before, "a call was answered from within"
@@ -426,7 +432,7 @@ async def test_a_reset(kind: str, paused: bool) -> None:
             await trio.testing.wait_all_tasks_blocked()
         reset(w.peer)
         if paused and kind != "tcp":
-            w.transport.write(b"x")
+            w.transport.write((b"x",))
         await w.recorder.until_seen("lost")
         [reason] = w.recorder.reasons
         assert isinstance(reason, ConnectionError if kind == "tcp" else trio.BrokenResourceError)
@@ -439,7 +445,7 @@ async def test_a_reset(kind: str, paused: bool) -> None:
 async def test_a_reset_does_not_destroy_what_came_before(kind: str, paused: bool) -> None:
     data = pattern(32000)
     async with wired(kind) as w:
-        w.transport.write(bytes(MUCH))
+        w.transport.write((bytes(MUCH),))
         await trio.testing.wait_all_tasks_blocked()
         if paused:
             w.transport.pause_reading()
@@ -467,9 +473,9 @@ async def test_a_receiver_that_raises_ends_its_own_connection_alone(
         await w.peer.send_all(b"data")
         await w.recorder.until(lambda: bool(w.recorder.events))
         if event == "drained":
-            w.transport.write(b"-")
+            w.transport.write((b"-",))
             for _ in range(5):
-                w.transport.write(bytes(15000))
+                w.transport.write((bytes(15000),))
             with suppress(trio.BrokenResourceError):  # TLS is cut short by the abort
                 await receive_exactly(w.peer, 75001)
         elif event == "lost":
@@ -486,7 +492,7 @@ async def test_a_receiver_that_raises_ends_its_own_connection_alone(
 
         await other.peer.send_all(b"well")
         await other.recorder.until_received(4)
-        other.transport.write(b"and good")
+        other.transport.write((b"and good",))
         assert await receive_exactly(other.peer, 8) == b"and good"
 
 
@@ -517,7 +523,7 @@ async def test_before_the_start_the_stream_is_the_callers(kind: str) -> None:
     transport = wrap(kind, ours)
     for method in ("end", "close", "abort", "pause_reading", "resume_reading"):
         getattr(transport, method)()
-    transport.write(b"nobody takes this")
+    transport.write((b"nobody takes this",))
     assert transport.buffered == transport.accepted == 0
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:

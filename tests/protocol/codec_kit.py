@@ -54,6 +54,13 @@ class Codec:
         """Return what `_accel` calls by this name where it has chosen this codec."""
         return getattr(self.kernel if hasattr(self.kernel, name) else self.module, name)
 
+    @property
+    def protocol(self) -> Any:
+        """The `Protocol` that uses it, and is compiled if it is."""
+        return importlib.import_module(
+            f"trio_ws.protocol.{self.name.replace('_codec', '_protocol')}"
+        ).Protocol
+
     def decoder(self, peer: Peer, limits: Limits = Limits()) -> Decoder:
         made: Decoder = self.module.Decoder(masked=peer.masked, limits=limits)
         return made

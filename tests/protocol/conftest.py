@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 
 import pytest
@@ -33,13 +32,8 @@ def peer(request: pytest.FixtureRequest) -> Peer:
 
 
 @pytest.fixture(scope="module")
-def codec_of_protocol(codec: Codec) -> Iterator[Codec]:
-    """Have every `Protocol` of the module's tests use one codec, whichever was chosen when it was imported."""
-    chooser = importlib.import_module("trio_ws.protocol._accel")
-    user = importlib.import_module("trio_ws.protocol._protocol")
-    chosen = [name for name in chooser.__all__ if hasattr(user, name)]
-    assert {"Decoder", "encode_frame"} <= {*chosen}
+def codec_of_protocol(request: pytest.FixtureRequest, codec: Codec) -> Iterator[Codec]:
+    """Have every `Protocol` that the module's tests make use one codec, and be compiled if that is."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in chosen:
-            patch.setattr(user, name, codec.find(name))
+        patch.setattr(request.module, "Protocol", codec.protocol)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]  # pytest does not say its type
         yield codec

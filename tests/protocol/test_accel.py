@@ -9,15 +9,38 @@ import sys
 import pytest
 
 from tests.protocol.codec_kit import COMPILED, needs_compiled
-from trio_ws.protocol import accelerated
+from trio_ws._accel import accelerated
 
-PYTHON_MODULES, COMPILED_MODULES = {"_codec", "_mask"}, {"_codec_c", "_mask_c"}
+#: What is chosen: what stands beside it, under the same name with "_c" behind it, is the same compiled.
+PARTS = {
+    "protocol._mask.apply_mask",
+    "protocol._codec.Decoder",
+    "protocol._codec.encode_frame",
+    "protocol._protocol.Protocol",
+    "transport._base.Transport",
+    "transport._poller.Poller",
+    "transport._socket.SocketTransport",
+    "_link.Link",
+    "_inbox.Inbox",
+}
+COMPILED_PARTS = {"_c.".join(part.rsplit(".", 1)) for part in PARTS}
 
-#: Prints which codec was chosen, and the modules that its parts come from.
+#: Prints whether the compiled modules were chosen, and what is used of them, or of those in Python.
 SHOW = """
-from trio_ws.protocol import _accel, accelerated
-parts = [getattr(_accel, name) for name in _accel.__all__ if name != "accelerated"]
-print(accelerated, *{part.__module__.removeprefix("trio_ws.protocol.") for part in parts})
+import trio, trio_ws
+from trio_ws import _connection
+from trio_ws._accel import accelerated
+from trio_ws.protocol import _accel as protocol
+from trio_ws.transport import _accel as transport
+from trio_ws.testing import open_connection_pair
+
+async def inbox():
+    async with open_connection_pair() as pair:
+        return type(pair.client._link.inbox)
+
+parts = [getattr(room, name) for room in (protocol, transport) for name in room.__all__]
+parts += [_connection.Link, trio.run(inbox)]
+print(accelerated, *{f"{part.__module__.removeprefix('trio_ws.')}.{part.__name__}" for part in parts})
 """
 
 
@@ -26,18 +49,22 @@ def imported(choice: str | None, *missing: str) -> subprocess.CompletedProcess[s
     env = {name: value for name, value in os.environ.items() if name != "TRIO_WS_ACCEL"}
     if choice is not None:
         env["TRIO_WS_ACCEL"] = choice
-    hide = f"import sys; sys.modules.update(dict.fromkeys(['trio_ws.protocol.' + x for x in {missing}]))"
+    hide = f"""
+import pathlib
+exists = pathlib.Path.exists
+pathlib.Path.exists = lambda path, **options: path.name.partition(".")[0] not in {missing} and exists(path, **options)
+"""
     return subprocess.run(
         [sys.executable, "-c", hide + SHOW], env=env, capture_output=True, text=True, check=False
     )
 
 
 def chosen(choice: str | None, *missing: str) -> tuple[bool, set[str]]:
-    """Return whether the compiled codec was chosen, and which modules its parts come from."""
+    """Return whether the compiled modules were chosen, and what is used."""
     done = imported(choice, *missing)
     assert done.returncode == 0, done.stderr
-    was_accelerated, *modules = done.stdout.split()
-    return was_accelerated == "True", set(modules)
+    was_accelerated, *parts = done.stdout.split()
+    return was_accelerated == "True", set(parts)
 
 
 @pytest.mark.skipif(os.environ.get("CI") != "true", reason="elsewhere there may be no compiler")
@@ -50,31 +77,31 @@ def test_the_compiled_codec_is_there() -> None:
 @needs_compiled
 @pytest.mark.parametrize("choice", [None, "auto", "1"])
 def test_what_is_built_is_chosen(choice: str | None) -> None:
-    assert chosen(choice) == (True, COMPILED_MODULES)
+    assert chosen(choice) == (True, COMPILED_PARTS)
 
 
 def test_one_can_do_without() -> None:
-    assert chosen("0") == (False, PYTHON_MODULES)
+    assert chosen("0") == (False, PARTS)
 
 
-@pytest.mark.parametrize("missing", ["_codec_c", "_mask_c"])
+@pytest.mark.parametrize("missing", ["_codec_c", "_mask_c", "_link_c", "_base_c"])
 @pytest.mark.parametrize("choice", [None, "auto", "0"])
 def test_what_is_not_built_is_done_without(choice: str | None, missing: str) -> None:
     assert chosen(choice, missing) == (
         False,
-        PYTHON_MODULES,
+        PARTS,
     )  # all of it: no half of one with half of the other
 
 
-@pytest.mark.parametrize("missing", ["_codec_c", "_mask_c"])
+@pytest.mark.parametrize("missing", ["_codec_c", "_mask_c", "_link_c", "_base_c"])
 def test_insisting_on_what_is_not_built_says_what_to_do(missing: str) -> None:
     done = imported("1", missing)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "ImportError: TRIO_WS_ACCEL=1 asks for the compiled codec, which is not here: reinstall trio_ws where there are "
-        "a C compiler and Python's headers, or do without it by TRIO_WS_ACCEL=auto"
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("ImportError: TRIO_WS_ACCEL=1 asks for the compiled modules, and ")
+    assert (
+        f"{missing} are not here: reinstall trio_ws where there are a C compiler and Python's headers" in said
     )
-    assert f"trio_ws.protocol.{missing}" in done.stderr  # and why it is not: it is chained
 
 
 @pytest.mark.parametrize("choice", ["", "2", "yes", "True", "AUTO"])

@@ -30,7 +30,8 @@ from trio_ws.protocol._handshake import Request, Response
 from trio_ws.protocol._handshake_client import ClientHandshake
 from trio_ws.protocol._handshake_server import ServerHandshake
 from trio_ws.protocol._limits import Limits
-from trio_ws.protocol._protocol import Protocol, Role
+from trio_ws.protocol._protocol import Protocol
+from trio_ws.protocol._state import Role
 
 #: Of what is done in steps, and of what comes in one read, which takes several calls only when it is much.
 SOME, ONE_READ = 200, 5_000

@@ -27,7 +27,7 @@ from trio_ws.protocol._errors import LocalProtocolError, RemoteProtocolError
 from trio_ws.protocol._handshake import HandshakeFailed, Response
 from trio_ws.protocol._handshake_client import ClientHandshake
 from trio_ws.protocol._limits import Limits
-from trio_ws.protocol._protocol import Role
+from trio_ws.protocol._state import Role
 
 Feed = Callable[[bytes], list[bytes]]
 

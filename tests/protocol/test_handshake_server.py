@@ -28,7 +28,7 @@ from trio_ws.protocol._handshake import HandshakeFailed, Request, Response
 from trio_ws.protocol._handshake_server import RULES, ServerHandshake
 from trio_ws.protocol._headers import Headers, HeadersLike
 from trio_ws.protocol._limits import Limits
-from trio_ws.protocol._protocol import Role
+from trio_ws.protocol._state import Role
 
 Feed = Callable[[bytes], list[bytes]]
 TRAILING = [b"", b"\x81\x85\x00\x00\x00\x00hello" * 3, b"GET / HTTP/1.1\r\n\r\n", b"\x00\xff"]

@@ -13,8 +13,8 @@ from trio_ws.protocol._errors import LocalProtocolError
 from trio_ws.protocol._events import Close, Fragment, Ping, Pong
 from trio_ws.protocol._limits import Limits
 from trio_ws.protocol._mask import MaskPool
-from trio_ws.protocol._protocol import Protocol, Role
-from trio_ws.protocol._state import MAY_RECEIVE, MAY_SEND, STATE_OF, TRANSITIONS, Input, Phase
+from trio_ws.protocol._protocol import Protocol
+from trio_ws.protocol._state import MAY_RECEIVE, MAY_SEND, STATE_OF, TRANSITIONS, Input, Phase, Role
 
 #: What no frame begins with: all reserved bits are set.
 GARBAGE = b"\xff\xff"

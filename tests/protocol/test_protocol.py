@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +15,8 @@ from trio_ws.protocol._errors import LocalProtocolError
 from trio_ws.protocol._events import Close, Fragment, Ping, Pong
 from trio_ws.protocol._limits import Limits
 from trio_ws.protocol._mask import MaskPool
-from trio_ws.protocol._protocol import Protocol, Role
-from trio_ws.protocol._state import Phase, State
+from trio_ws.protocol._protocol import Protocol
+from trio_ws.protocol._state import Phase, Role, State
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -316,7 +317,7 @@ def test_events_that_were_held_back_come_with_the_next_call(make: Callable[[], P
     assert protocol.phase is Phase.ANSWERING
 
 
-@pytest.mark.parametrize("how", [Protocol.receive_eof, Protocol.lose])
+@pytest.mark.parametrize("how", [methodcaller("receive_eof"), methodcaller("lose")], ids=["EOF", "lost"])
 @each_side
 def test_after_the_end_nothing_is_held_back(
     make: Callable[[], Protocol], how: Callable[[Protocol], None]
@@ -349,7 +350,7 @@ def test_messages_in_pieces(make: Callable[[], Protocol]) -> None:
 @each_side
 def test_half_a_message_is_not_handed_out_after_the_end(make: Callable[[], Protocol]) -> None:
     peer = Peer(masked=make is server)
-    for end in (Protocol.receive_eof, Protocol.lose):
+    for end in (methodcaller("receive_eof"), methodcaller("lose")):
         protocol = make()
         assert protocol.receive_data(peer.frame(BINARY, b"half", fin=False)) == []
         end(protocol)

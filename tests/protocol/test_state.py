@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import methodcaller
 from typing import NamedTuple
 
 import pytest
@@ -11,8 +12,8 @@ from tests.protocol.codec_kit import CLOSE, TEXT, Peer, Violation, seen
 from trio_ws.protocol._errors import LocalProtocolError, RemoteProtocolError
 from trio_ws.protocol._events import Close
 from trio_ws.protocol._mask import MaskPool
-from trio_ws.protocol._protocol import Protocol, Role
-from trio_ws.protocol._state import MAY_RECEIVE, MAY_SEND, STATE_OF, TRANSITIONS, Input, Phase, State
+from trio_ws.protocol._protocol import Protocol
+from trio_ws.protocol._state import MAY_RECEIVE, MAY_SEND, STATE_OF, TRANSITIONS, Input, Phase, Role, State
 
 pytestmark = pytest.mark.usefixtures("codec_of_protocol")
 
@@ -154,19 +155,22 @@ WALKS: dict[str, tuple[Phase, list[Callable[[Protocol], object]]]] = {
     "close sent": (Phase.CLOSE_SENT, [send_close]),
     "close received": (Phase.ANSWERING, [receive_close]),
     "violation received": (Phase.ANSWERING, [receive_violation]),
-    "EOF received": (Phase.ANSWERING, [Protocol.receive_eof]),
-    "close and EOF received": (Phase.ANSWERING, [receive_close, Protocol.receive_eof]),
+    "EOF received": (Phase.ANSWERING, [methodcaller("receive_eof")]),
+    "close and EOF received": (Phase.ANSWERING, [receive_close, methodcaller("receive_eof")]),
     "close sent and received": (Phase.ENDING, [send_close, receive_close]),
     "close sent, violation received": (Phase.ENDING, [send_close, receive_violation]),
-    "close sent, EOF received": (Phase.ENDING, [send_close, Protocol.receive_eof]),
-    "close received and answered": (Phase.ENDING, [receive_close, Protocol.send_answer]),
-    "violation received and answered": (Phase.ENDING, [receive_violation, Protocol.send_answer]),
-    "EOF received and answered": (Phase.ENDING, [Protocol.receive_eof, Protocol.send_answer]),
-    "answered, EOF received": (Phase.ENDING, [receive_close, Protocol.send_answer, Protocol.receive_eof]),
-    "lost while open": (Phase.ENDED, [Protocol.lose]),
-    "lost after our close": (Phase.ENDED, [send_close, Protocol.lose]),
-    "lost before our answer": (Phase.ENDED, [receive_close, Protocol.lose]),
-    "lost at the end": (Phase.ENDED, [send_close, receive_close, Protocol.lose]),
+    "close sent, EOF received": (Phase.ENDING, [send_close, methodcaller("receive_eof")]),
+    "close received and answered": (Phase.ENDING, [receive_close, methodcaller("send_answer")]),
+    "violation received and answered": (Phase.ENDING, [receive_violation, methodcaller("send_answer")]),
+    "EOF received and answered": (Phase.ENDING, [methodcaller("receive_eof"), methodcaller("send_answer")]),
+    "answered, EOF received": (
+        Phase.ENDING,
+        [receive_close, methodcaller("send_answer"), methodcaller("receive_eof")],
+    ),
+    "lost while open": (Phase.ENDED, [methodcaller("lose")]),
+    "lost after our close": (Phase.ENDED, [send_close, methodcaller("lose")]),
+    "lost before our answer": (Phase.ENDED, [receive_close, methodcaller("lose")]),
+    "lost at the end": (Phase.ENDED, [send_close, receive_close, methodcaller("lose")]),
 }
 
 
@@ -195,9 +199,9 @@ CALLS: dict[str, tuple[Callable[[Protocol], object], set[Phase], Input | None]] 
         {Phase.OPEN},
         Input.SEND_CLOSE,
     ),
-    "send_answer": (Protocol.send_answer, {Phase.ANSWERING}, Input.SEND_CLOSE),
-    "receive_eof": (Protocol.receive_eof, set(Phase) - {Phase.ENDED}, Input.RECEIVE_EOF),
-    "lose": (Protocol.lose, set(Phase) - {Phase.ENDED}, Input.LOSE),
+    "send_answer": (methodcaller("send_answer"), {Phase.ANSWERING}, Input.SEND_CLOSE),
+    "receive_eof": (methodcaller("receive_eof"), set(Phase) - {Phase.ENDED}, Input.RECEIVE_EOF),
+    "lose": (methodcaller("lose"), set(Phase) - {Phase.ENDED}, Input.LOSE),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._accel import Decoder, accelerated, apply_mask, encode_frame
+from ._accel import Decoder, Protocol, apply_mask, encode_frame
 from ._close import CloseCode, CloseReason, encode_close, may_be_sent
 from ._errors import ERRORS, LocalProtocolError, ProtocolError, RemoteProtocolError
 from ._events import Close, Event, Fragment, Ping, Pong
@@ -22,8 +22,7 @@ from ._headers import (
 from ._limits import Limits
 from ._liveness import Liveness, PingLedger, Verdict
 from ._mask import MaskPool
-from ._protocol import Protocol, Role
-from ._state import Input, Phase, State
+from ._state import Input, Phase, Role, State
 
 __all__ = [
     "ERRORS",
@@ -59,7 +58,6 @@ __all__ = [
     "ServerHandshake",
     "State",
     "Verdict",
-    "accelerated",
     "apply_mask",
     "encode_close",
     "encode_frame",

@@ -10,6 +10,7 @@ from typing import cast
 
 import h11
 
+from ._accel import Protocol
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._handshake import (
     HOST,
@@ -35,7 +36,7 @@ from ._headers import (
 )
 from ._limits import Limits
 from ._mask import MaskPool
-from ._protocol import Protocol, Role
+from ._state import Role
 
 #: Answers such as 102 or 103 that a server may send before the one that counts; nobody has a use for more.
 MAX_INFORMATIONAL = 8

@@ -14,6 +14,7 @@ from typing import Final, Literal, cast
 
 import h11
 
+from ._accel import Protocol
 from ._errors import LocalProtocolError
 from ._handshake import (
     FRAMING,
@@ -43,7 +44,7 @@ from ._headers import (
 )
 from ._limits import Limits
 from ._mask import MaskPool
-from ._protocol import Protocol, Role
+from ._state import Role
 
 
 class OriginPolicy(Enum):

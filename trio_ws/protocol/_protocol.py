@@ -6,36 +6,21 @@ A method that returns buffers has made its change of state: what it returns must
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING
 
-from ._accel import Decoder, encode_chunks, encode_frame, encode_message, encode_payload
+from . import _codec
 from ._close import encode_close
-from ._codec import (
-    MAX_CONTROL_SIZE,
-    OP_CLOSE,
-    OP_CONTINUATION,
-    OP_PING,
-    OP_PONG,
-    Data,
-)
+from ._codec import MAX_CONTROL_SIZE, OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG, Data
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import Close, Event
 from ._limits import Limits
 from ._mask import MaskPool
-from ._state import MAY_RECEIVE, MAY_SEND, STATE_OF, TRANSITIONS, Input, Phase, State
+from ._state import MAY_RECEIVE, MAY_SEND, STATE_OF, TRANSITIONS, Input, Phase, Role, State
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ._headers import Extension
-
-
-class Role(Enum):
-    """Which side of the connection this is: only clients mask (RFC 6455 5.1)."""
-
-    CLIENT = "client"
-    SERVER = "server"
 
 
 class Protocol:
@@ -89,7 +74,7 @@ class Protocol:
         self.close_sent: Close | None = None
         self.violation: RemoteProtocolError | None = None
         self._masks = masks if role is Role.CLIENT else None
-        self._decoder = Decoder(masked=role is Role.SERVER, limits=limits)
+        self._decoder = _codec.Decoder(masked=role is Role.SERVER, limits=limits)
         self._sending = OP_CONTINUATION  # of the message being sent in fragments; the same as in the decoder
 
     @property
@@ -152,7 +137,7 @@ class Protocol:
         if not self.may_send or self._sending != OP_CONTINUATION:
             self._require_open()
             raise LocalProtocolError("a message is being sent in fragments: finish it first")
-        return encode_message(message, self._masks)
+        return _codec.encode_message(message, self._masks)
 
     def send_fragment(self, data: str | Buffer, final: bool) -> tuple[bytes, ...]:
         """Return the next frame of a message sent in fragments; the first one says whether it is text or binary.
@@ -162,12 +147,12 @@ class Protocol:
             TypeError: `data` is neither text nor a contiguous buffer, or not of the kind of the fragments before it.
         """
         self._require_open()
-        opcode, payload = encode_payload(data)
+        opcode, payload = _codec.encode_payload(data)
         if self._sending not in (OP_CONTINUATION, opcode):
             raise TypeError("all pieces of a message must be text, or all binary")
         first = self._sending == OP_CONTINUATION
         self._sending = OP_CONTINUATION if final else opcode
-        return encode_chunks(opcode if first else OP_CONTINUATION, payload, self._mask(), final)
+        return _codec.encode_chunks(opcode if first else OP_CONTINUATION, payload, self._mask(), final)
 
     def send_ping(self, payload: bytes) -> tuple[bytes, ...]:
         """Return a ping; it may stand between the fragments of a message.
@@ -199,7 +184,7 @@ class Protocol:
             raise LocalProtocolError("the closing handshake has begun already")
         self._move(Input.SEND_CLOSE)
         self.close_sent = Close(1005 if code is None else code, reason or "")
-        return (encode_frame(OP_CLOSE, payload, self._mask()),)
+        return (_codec.encode_frame(OP_CLOSE, payload, self._mask()),)
 
     def send_answer(self) -> tuple[bytes, ...]:
         """End the answering phase: echo the peer's close frame or name its violation; to an end of bytes say nothing.
@@ -217,7 +202,7 @@ class Protocol:
         else:
             return ()
         code = None if self.close_sent.code == 1005 else self.close_sent.code
-        return (encode_frame(OP_CLOSE, encode_close(code, self.close_sent.reason), self._mask()),)
+        return (_codec.encode_frame(OP_CLOSE, encode_close(code, self.close_sent.reason), self._mask()),)
 
     def lose(self) -> None:
         """Take note that the transport is gone. What `more` tells of must have been received before.
@@ -243,7 +228,7 @@ class Protocol:
         self._require_open()
         if len(payload) > MAX_CONTROL_SIZE:
             raise ValueError(f"a control frame has at most {MAX_CONTROL_SIZE} bytes, not {len(payload)}")
-        return (encode_frame(opcode, payload, self._mask()),)
+        return (_codec.encode_frame(opcode, payload, self._mask()),)
 
     def _mask(self) -> bytes | None:
         return None if self._masks is None else self._masks.take()

@@ -15,6 +15,13 @@ from __future__ import annotations
 from enum import Enum, IntEnum, auto
 
 
+class Role(Enum):
+    """Which side of the connection this is: only clients mask (RFC 6455 5.1)."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
 class State(IntEnum):
     """What can be done with a connection, numbered like the readyState of browsers."""
 

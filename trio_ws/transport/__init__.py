@@ -6,13 +6,15 @@ import sys
 
 import trio
 
-from ._base import BATCH, HIGH_WATER, LOW_WATER, Chunk, Receiver, Transport, log_failure
+from ._accel import Transport
+from ._base import BATCH, HIGH_WATER, LOW_WATER, Chunk, Receiver, log_failure
 from ._dial import dial_tcp, dial_unix, start_tls
 from ._listen import UnixListener, accept_forever, open_tcp_listeners, open_unix_listener
 from ._stream import StreamTransport
 
 if sys.platform != "win32":  # there is neither epoll nor kqueue
-    from ._socket import SocketTransport
+    from ._accel import SocketTransport
+    from ._polling import current_poller
 
 
 def make_transport(stream: trio.abc.Stream, *, read_size: int = BATCH) -> Transport:
@@ -27,7 +29,7 @@ def make_transport(stream: trio.abc.Stream, *, read_size: int = BATCH) -> Transp
     if read_size < 1:
         raise ValueError(f"read_size must be at least 1 byte, not {read_size}")
     if sys.platform != "win32" and isinstance(stream, trio.SocketStream):
-        return SocketTransport(stream, read_size)
+        return SocketTransport(stream, current_poller, read_size)
     return StreamTransport(stream, read_size)
 
 

@@ -30,7 +30,6 @@ What the receiver promises
 
 from __future__ import annotations
 
-import abc
 import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -75,26 +74,27 @@ class Receiver(Protocol):
         """
 
 
-class Transport(abc.ABC):
-    """A duplex stream of bytes that calls a `Receiver`. The promises are those of the module's docstring."""
+class Transport:
+    """A duplex stream of bytes that calls a `Receiver`. The promises are those of the module's docstring.
 
-    __slots__ = ()
+    Attributes:
+        buffered: bytes taken over and not yet accepted by the kernel (or the inner stream); 0 once the connection is lost.
+        accepted: bytes accepted by the kernel (or the inner stream) since the start. It only grows: progress shows in it.
+        heard: when bytes last arrived, on Trio's clock; 0 before the first.
+    """
 
-    buffered: int
-    """Bytes taken over and not yet accepted by the kernel (or the inner stream); 0 once the connection is lost."""
+    __slots__ = ("accepted", "buffered", "heard")
 
-    accepted: int
-    """Bytes accepted by the kernel (or the inner stream) since the start. It only grows: progress shows in it."""
-
-    heard: float
-    """When bytes last arrived, on Trio's clock; 0 before the first."""
+    def __init__(self) -> None:
+        self.buffered = 0
+        self.accepted = 0
+        self.heard = 0.0
 
     @property
-    @abc.abstractmethod
     def can_end(self) -> bool:
         """Whether `end` can tell the peer (TCP, Unix sockets) or not (TLS, where ending is closing)."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def start(self, receiver: Receiver, nursery: trio.Nursery) -> None:
         """Take the stream over, begin to read, and to call *receiver*. To be called once.
 
@@ -108,33 +108,33 @@ class Transport(abc.ABC):
             RuntimeError: the nursery, or the Trio run, takes no more tasks.
             trio.ClosedResourceError: the stream is closed already.
         """
+        raise NotImplementedError
 
-    @abc.abstractmethod
-    def write(self, *chunks: Chunk, more: bool = False) -> None:
+    def write(self, chunks: tuple[Chunk, ...], more: bool = False) -> None:
         """Take over *chunks* (immutable bytes, or views of them) for sending; never blocks and never raises.
 
         *more* says that more is about to follow: it all leaves together, at the next turn at the latest.
 
         After `end`, `close`, `abort` or the loss of the connection they are dropped without a word.
         """
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def flush(self) -> None:
         """Send what was held back because more was about to follow: nothing follows for now."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def pause_reading(self) -> None:
         """Stop reading, so that the peer's writes soon block. Idempotent."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def resume_reading(self) -> None:
         """Read again; allowed inside `Receiver.data_received`. Idempotent."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def end(self) -> None:
         """Write no more: send what is queued, then tell the peer if `can_end`. Reading goes on."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def close(self) -> None:
         """Send what is queued, then close in good order (TLS: with close_notify). Nothing more is read.
 
@@ -142,10 +142,11 @@ class Transport(abc.ABC):
         read until the peer's end or a deadline, and then close. A peer that does not read delays this for ever: the
         deadline belongs to the caller, who then calls `abort`.
         """
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def abort(self) -> None:
         """Close now; what is queued is dropped. `connection_lost` follows soon. Idempotent."""
+        raise NotImplementedError
 
 
 def log_failure(message: str, exc: BaseException) -> None:

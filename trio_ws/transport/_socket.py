@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ._base import BATCH, LOW_WATER, Chunk, Receiver, Transport, log_failure
-from ._poller import ERROR, HANGUP, READ, WRITE, Poller
+from . import _base, _poller  # pyright: ignore[reportPrivateUsage]  # a module of this package
+from ._base import BATCH, LOW_WATER, Chunk, Receiver, log_failure
+from ._ready import ERROR, HANGUP, READ, WRITE
 
 assert sys.platform != "win32", "Windows has neither epoll nor kqueue"
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 # From here on a chunk goes out uncopied beside others (sendmsg) instead of joined with them: a copy costs more than an
 # entry in the kernel's list of buffers.
@@ -40,21 +40,23 @@ _MAX_BUFFERS: Final = 1024
 _NEW, _OPEN, _ENDING, _ENDED, _CLOSING, _FAILED, _ABORTED, _LOST = range(8)
 
 
-class SocketTransport(Transport):
+class SocketTransport(_base.Transport):
     """A connected stream socket, taken over from a `trio.SocketStream` (which has set TCP_NODELAY where there is TCP).
 
     The socket moves out of *stream* at `start`; from then on *stream* counts as closed, so read its addresses before.
-    *read_size* bounds one read; 64 KiB at most, so that nobody waits for one that sends much.
+    *current_poller* returns the poller of the Trio run. *read_size* bounds one read; 64 KiB at most, so that nobody waits
+    for one that sends much.
     """
 
     __slots__ = (
         "_above",
+        "_current_poller",
         "_eof",
         "_error",
         "_fd",
         "_paused",
         "_phase",
-        "_poller",
+        "_poll",
         "_queue",
         "_read_size",
         "_receiver",
@@ -63,27 +65,25 @@ class SocketTransport(Transport):
         "_want",
         "_watched",
         "_wrote",
-        "accepted",
-        "buffered",
         "due",
-        "heard",
         "since",
     )
 
-    _poller: Poller
+    _poll: _poller.Poller
     _receiver: Receiver
     _sock: socket.socket
     _fd: int
 
-    def __init__(self, stream: trio.SocketStream, read_size: int = BATCH) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, current_poller: Callable[[], _poller.Poller], read_size: int = BATCH
+    ) -> None:
+        super().__init__()
         self._stream: trio.SocketStream | None = stream
+        self._current_poller = current_poller
         self._read_size = min(read_size, BATCH)
         self._phase = _NEW
         # None: nothing is queued, as on most connections most of the time.
-        self._queue: deque[Chunk] | None = None
-        self.buffered = 0
-        self.accepted = 0
-        self.heard = 0.0
+        self._queue: list[Chunk] | None = None
         # A failure inside one of the receiver's calls, to be told at the next turn.
         self._error: Exception | None = None
         self._want = READ
@@ -104,7 +104,7 @@ class SocketTransport(Transport):
         taken = self._stream.socket
         if taken.fileno() == -1:
             raise trio.ClosedResourceError("the stream is closed already")
-        self._poller = Poller.current()
+        self._poll = self._current_poller()
         self._stream = None
         trio.lowlevel.notify_closing(taken)  # what Trio's own set remembers of it would cost at every packet
         self._sock = socket.socket(taken.family, taken.type, taken.proto, taken.detach())
@@ -112,11 +112,11 @@ class SocketTransport(Transport):
         self._fd = self._sock.fileno()
         self._receiver = receiver
         self._phase = _OPEN
-        self.since = self._poller.turn
-        self._poller.add(self._fd, self)
+        self.since = self._poll.turn
+        self._poll.add(self._fd, self)
         self._watch(READ)
 
-    def write(self, *chunks: Chunk, more: bool = False) -> None:
+    def write(self, chunks: tuple[Chunk, ...], more: bool = False) -> None:
         size = len(chunks[0]) if len(chunks) == 1 else sum(map(len, chunks))
         if self._phase != _OPEN or not size:
             return
@@ -126,12 +126,12 @@ class SocketTransport(Transport):
             self._queue.extend(rest)
         else:
             # The first write of a turn goes at once. Those behind it are corked: they leave together.
-            if self._wrote != self._poller.turn and not more and len(chunks) <= _MAX_BUFFERS:
-                self._wrote = self._poller.turn
+            if self._wrote != self._poll.turn and not more and len(chunks) <= _MAX_BUFFERS:
+                self._wrote = self._poll.turn
                 rest = self._send(chunks, size)
                 if not rest:
                     return
-            self._queue = deque(rest)
+            self._queue = [*rest]
         if self._want & WRITE == 0:  # else the kernel is full, and the poller goes on when it has room
             if self.buffered >= BATCH and self._error is None:
                 self._flush()
@@ -213,7 +213,7 @@ class SocketTransport(Transport):
             log_failure("a receiver failed when its connection was lost", failure)
         self._error = None
         # nothing is told any more; else both would keep each other, until the collector comes by
-        del self._receiver
+        self._receiver = None  # type: ignore[assignment]  # `_phase` says so
 
     @property
     def _reads(self) -> bool:
@@ -222,14 +222,14 @@ class SocketTransport(Transport):
     def _call_soon(self) -> None:
         if not self.due:
             self.due = True
-            self._poller.call_soon(self)
+            self._poll.call_soon(self)
 
     def _watch(self, want: int) -> None:
         old, self._want = self._want if self._watched else None, want
         if old == want:
             return
         try:
-            self._poller.watch(self._fd, old, want)
+            self._poll.watch(self._fd, old, want)
             self._watched = True
         except OSError as exc:  # out of memory, or of watches
             self._error = exc
@@ -239,12 +239,12 @@ class SocketTransport(Transport):
         if self._watched:
             self._watched = False
             with suppress(OSError):
-                self._poller.watch(self._fd, self._want, None)
+                self._poll.watch(self._fd, self._want, None)
 
     def _release(self) -> None:
         # In this order: a descriptor that is closed may be another's the next moment.
         self._unwatch()
-        self._poller.remove(self._fd)
+        self._poll.remove(self._fd)
         with suppress(OSError):
             self._sock.close()
         self._queue = None
@@ -277,18 +277,15 @@ class SocketTransport(Transport):
         queue = self._queue
         assert queue is not None
         if self.buffered <= BATCH and len(queue) <= _MAX_BUFFERS:
-            rest, self._queue = self._send(tuple(queue), self.buffered), None
-            if rest:
-                self._queue = deque(rest)
+            rest = self._send(queue, self.buffered)
+            self._queue = [*rest] if rest else None
         else:
-            batch: list[Chunk] = []
-            size = 0
+            count = size = 0
             most = _LARGE_BATCH if len(queue[0]) >= _LARGE else BATCH
-            while queue and size < most and len(batch) < _MAX_BUFFERS:
-                chunk = queue.popleft()
-                batch.append(chunk)
-                size += len(chunk)
-            queue.extendleft(reversed(self._send(batch, size)))
+            while count < len(queue) and size < most and count < _MAX_BUFFERS:
+                size += len(queue[count])
+                count += 1
+            queue[:count] = self._send(queue[:count], size)
             if not queue:
                 self._queue = None
         want = self._want & ~WRITE if self._queue is None else self._want | WRITE
@@ -315,8 +312,8 @@ class SocketTransport(Transport):
             return
         if data:
             if len(data) == self._read_size:
-                self._poller.again = True
-            self.heard = self._poller.now
+                self._poll.again = True
+            self.heard = self._poll.now
             self._receiver.data_received(data)
         else:
             self._eof = True
@@ -340,7 +337,7 @@ class SocketTransport(Transport):
             with suppress(OSError):
                 data = self._sock.recv(BATCH)
             if data:
-                self.heard = self._poller.now
+                self.heard = self._poll.now
                 self._receiver.data_received(data)
         self.lose(exc)
 

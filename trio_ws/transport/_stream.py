@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeVarTuple
 
 import trio
 
-from ._base import BATCH, LOW_WATER, Chunk, Receiver, Transport, log_failure
+from ._accel import Transport
+from ._base import BATCH, LOW_WATER, Chunk, Receiver, log_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,21 +52,16 @@ class StreamTransport(Transport):
         "_stream",
         "_writer_lot",
         "_writer_scope",
-        "accepted",
-        "buffered",
-        "heard",
     )
 
     _receiver: Receiver
 
     def __init__(self, stream: trio.abc.Stream, read_size: int = BATCH) -> None:
+        super().__init__()
         self._stream = stream
         self._read_size = read_size
         self._phase = _NEW
         self._queue: deque[Chunk] = deque()
-        self.buffered = 0
-        self.accepted = 0
-        self.heard = 0.0
         self._error: Exception | None = None
         self._above = False  # above LOW_WATER since `drained` was called
         self._paused = False
@@ -85,7 +81,7 @@ class StreamTransport(Transport):
         nursery.start_soon(self._read_all, name="trio_ws reader")
         self._phase = _OPEN
 
-    def write(self, *chunks: Chunk, more: bool = False) -> None:
+    def write(self, chunks: tuple[Chunk, ...], more: bool = False) -> None:
         size = sum(map(len, chunks))
         if self._phase != _OPEN or not size:
             return

@@ -1,0 +1,25 @@
+# The types with which _protocol.py is compiled as _protocol_c; what the code does stands there alone.
+cimport cython
+
+cimport trio_ws.protocol._codec_c as _codec
+
+cdef int OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG, MAX_CONTROL_SIZE
+
+@cython.final
+cdef class Protocol:
+    cdef readonly bint may_receive, may_send, more
+    cdef readonly Py_ssize_t partial
+    cdef readonly object close_received, close_sent, extensions, phase, role, subprotocol, violation
+    cdef object _masks
+    cdef _codec.Decoder _decoder
+    cdef int _sending
+
+    @cython.locals(decoder=_codec.Decoder, events=list)
+    cpdef list receive_data(self, data)
+    cpdef list next_in_pieces(self)
+    cpdef bint next_whole(self)
+    cpdef tuple send_message(self, message)
+    cdef object _move(self, by)
+    cdef object _require_open(self)
+    cdef tuple _control(self, int opcode, bytes payload)
+    cdef bytes _mask(self)
