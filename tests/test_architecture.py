@@ -20,7 +20,9 @@ import pytest
 # A chain names modules in order: each may import what stands left of an arrow before it, and whatever that may import.
 # Modules between two arrows do not import each other. `__init__` is the facade.
 PROTOCOL = (
-    "_close, _errors, _limits > _events > _state, _mask > _codec > _accel > _deflate, _headers, _liveness > _protocol",
+    "_close, _errors, _limits > _events > _state, _mask > _codec > _accel > _headers, _liveness > _protocol",
+    "_errors > _compressors > _inflate > _deflate > _protocol",
+    "_headers > _deflate",
     "_mask_c > _codec_c > _accel",
     "_protocol > _handshake > _handshake_client, _handshake_server > __init__",
 )
