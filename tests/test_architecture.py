@@ -20,10 +20,10 @@ import pytest
 # A chain names modules in order: each may import what stands left of an arrow before it, and whatever that may import.
 # Modules between two arrows do not import each other. `__init__` is the facade.
 PROTOCOL = (
-    "_close, _errors, _limits > _events > _state, _mask > _codec > _accel > _headers, _liveness > _protocol",
+    "_close, _errors, _limits > _events > _state, _mask > _encode > _codec > _accel > _headers, _liveness > _protocol",
     "_errors > _compressors > _inflate > _deflate > _protocol",
     "_headers > _deflate",
-    "_mask_c > _codec_c > _accel",
+    "_mask_c > _encode_c, _codec_c > _accel",
     "_protocol > _handshake > _handshake_client, _handshake_server > __init__",
 )
 TRANSPORT = (
@@ -61,7 +61,7 @@ LINES = (
 ROOMS = {room for room, _ in LINES if room}
 
 # The compiled modules, and who may import them: whoever else did would choose a codec a second time.
-COMPILED = {"protocol._codec_c": "protocol._accel", "protocol._mask_c": "protocol._accel"}
+COMPILED = {f"protocol.{name}": "protocol._accel" for name in ("_codec_c", "_encode_c", "_mask_c")}
 
 # What is not the standard library, and the modules that may import it ("*": every module outside of `protocol`).
 FOREIGN = {

@@ -20,7 +20,7 @@ import pytest
 from tests.protocol.codec_kit import needs_compiled
 
 CHECKOUT = Path(__file__).parent.parent
-COMPILED = ("_codec_c", "_mask_c")
+COMPILED = ("_codec_c", "_encode_c", "_mask_c")
 #: Says how the library was installed, and has it unmask a message.
 TRY = """
 import trio_ws.protocol as protocol
@@ -131,7 +131,9 @@ def test_an_sdist_has_all_sources_and_nothing_built(sdist: Path) -> None:
         "trio_ws/py.typed",
         "trio_ws/_page.html",
     }
-    assert {f"trio_ws/protocol/{name}" for name in ("_codec_c.pxd", "_mask_c.pxd", "_mask_c.pyx")} <= sources
+    assert {
+        f"trio_ws/protocol/{name}" for name in ("_codec_c.pxd", "_encode_c.pxd", "_mask_c.pxd", "_mask_c.pyx")
+    } <= sources
     outside = {name for name in names if not name.startswith(("trio_ws/", "trio_ws.egg-info/"))}
     assert outside == {
         "LICENSE",

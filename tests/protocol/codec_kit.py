@@ -47,11 +47,17 @@ class Codec:
         return importlib.import_module(f"trio_ws.protocol.{self.name}")
 
     @property
+    def encoder(self) -> ModuleType:
+        return importlib.import_module(f"trio_ws.protocol.{self.name.replace('_codec', '_encode')}")
+
+    @property
     def kernel(self) -> ModuleType:
         return importlib.import_module(f"trio_ws.protocol.{self.name.replace('_codec', '_mask')}")
 
     def find(self, name: str) -> Any:
         """Return what `_accel` calls by this name where it has chosen this codec."""
+        if name.startswith("encode_"):
+            return getattr(self.encoder, name)
         return getattr(self.kernel if hasattr(self.kernel, name) else self.module, name)
 
     def decoder(self, peer: Peer, limits: Limits = Limits()) -> Decoder:
@@ -59,11 +65,11 @@ class Codec:
         return made
 
     def encode_frame(self, opcode: int, payload: bytes, mask: bytes | None, fin: bool = True) -> bytes:
-        made: bytes = self.module.encode_frame(opcode, payload, mask, fin)
+        made: bytes = self.encoder.encode_frame(opcode, payload, mask, fin)
         return made
 
     def encode_header(self, opcode: int, size: int, mask: bytes | None, fin: bool = True) -> bytes:
-        made: bytes = self.module.encode_header(opcode, size, mask, fin)
+        made: bytes = self.encoder.encode_header(opcode, size, mask, fin)
         return made
 
 

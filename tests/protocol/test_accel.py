@@ -11,7 +11,7 @@ import pytest
 from tests.protocol.codec_kit import COMPILED, needs_compiled
 from trio_ws.protocol import accelerated
 
-PYTHON_MODULES, COMPILED_MODULES = {"_codec", "_mask"}, {"_codec_c", "_mask_c"}
+PYTHON_MODULES, COMPILED_MODULES = {"_codec", "_encode", "_mask"}, {"_codec_c", "_encode_c", "_mask_c"}
 
 #: Prints which codec was chosen, and the modules that its parts come from.
 SHOW = """
@@ -57,7 +57,7 @@ def test_one_can_do_without() -> None:
     assert chosen("0") == (False, PYTHON_MODULES)
 
 
-@pytest.mark.parametrize("missing", ["_codec_c", "_mask_c"])
+@pytest.mark.parametrize("missing", ["_codec_c", "_encode_c", "_mask_c"])
 @pytest.mark.parametrize("choice", [None, "auto", "0"])
 def test_what_is_not_built_is_done_without(choice: str | None, missing: str) -> None:
     assert chosen(choice, missing) == (
@@ -66,7 +66,7 @@ def test_what_is_not_built_is_done_without(choice: str | None, missing: str) -> 
     )  # all of it: no half of one with half of the other
 
 
-@pytest.mark.parametrize("missing", ["_codec_c", "_mask_c"])
+@pytest.mark.parametrize("missing", ["_codec_c", "_encode_c", "_mask_c"])
 def test_insisting_on_what_is_not_built_says_what_to_do(missing: str) -> None:
     done = imported("1", missing)
     assert done.returncode == 1

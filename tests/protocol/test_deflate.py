@@ -113,7 +113,7 @@ def test_a_server_answers_an_offer(
     client = options(
         **{SNCT: SNCT in wants or None, CNCT: True if CNCT in wants else None},
         **{SMWB: int(wants[SMWB] or 0) if SMWB in wants else None},
-        **{CMWB: (int(wants[CMWB]) if wants[CMWB] else None) if CMWB in wants else False},
+        **{CMWB: int(wants[CMWB] or 0) or None if CMWB in wants else False},
     )
     assert {*client.offer()} == {*params(offer)}
     theirs = client.accept_response(found)

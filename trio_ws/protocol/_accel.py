@@ -10,7 +10,8 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._codec import Decoder, encode_chunks, encode_frame, encode_message, encode_payload
+    from ._codec import Decoder
+    from ._encode import encode_chunks, encode_frame, encode_message, encode_payload
     from ._mask import apply_mask
 
     accelerated: bool
@@ -21,13 +22,8 @@ else:
     accelerated = wanted != "0"
     if accelerated:
         try:
-            from ._codec_c import (
-                Decoder,
-                encode_chunks,
-                encode_frame,
-                encode_message,
-                encode_payload,
-            )
+            from ._codec_c import Decoder
+            from ._encode_c import encode_chunks, encode_frame, encode_message, encode_payload
             from ._mask_c import apply_mask
         except ImportError as error:
             if wanted == "1":
@@ -37,13 +33,8 @@ else:
                 ) from error
             accelerated = False
     if not accelerated:
-        from ._codec import (
-            Decoder,
-            encode_chunks,
-            encode_frame,
-            encode_message,
-            encode_payload,
-        )
+        from ._codec import Decoder
+        from ._encode import encode_chunks, encode_frame, encode_message, encode_payload
         from ._mask import apply_mask
 
 __all__ = [

@@ -5,17 +5,8 @@ from trio_ws.protocol._mask_c cimport append_masked, apply_mask
 
 cdef int OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE, OP_PING, OP_PONG
 cdef int FIN, RSV1, RSV2_3, OPCODE, MASK, LENGTH
-cdef int MAX_CONTROL_SIZE, JOIN_SIZE, PIECE_SIZE
+cdef int MAX_CONTROL_SIZE
 cdef long long MAX_FRAME_SIZE
-
-cpdef tuple encode_message(message, masks)
-cpdef tuple encode_payload(message)
-@cython.locals(size=Py_ssize_t, start=Py_ssize_t)
-cpdef tuple encode_chunks(int opcode, bytes payload, bytes mask, bint fin)
-@cython.locals(header=bytes)
-cpdef bytes encode_frame(int opcode, bytes payload, bytes mask, bint fin=*)
-@cython.locals(first=int, masked=int, header=bytes)
-cpdef bytes encode_header(int opcode, Py_ssize_t size, bytes mask, bint fin=*)
 
 @cython.final
 cdef class Decoder:

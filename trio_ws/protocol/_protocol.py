@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING
 
 from ._accel import Decoder, encode_chunks, encode_frame, encode_message, encode_payload
 from ._close import encode_close
-from ._codec import (
-    MAX_CONTROL_SIZE,
-    OP_CLOSE,
-    OP_CONTINUATION,
-    OP_PING,
-    OP_PONG,
-    Data,
-)
+from ._codec import Data
+from ._encode import MAX_CONTROL_SIZE, OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import Close, Event
 from ._limits import Limits
