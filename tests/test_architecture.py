@@ -21,8 +21,8 @@ import pytest
 # Modules between two arrows do not import each other. `__init__` is the facade.
 PROTOCOL = (
     "_close, _errors, _limits > _events > _state, _mask > _encode > _codec > _accel > _headers, _liveness > _protocol",
-    "_errors > _compressors > _inflate > _deflate > _protocol",
-    "_headers > _deflate",
+    "_errors > _compressors > _inflate > _codec",
+    "_headers, _inflate > _deflate > _protocol",
     "_mask_c > _encode_c, _codec_c > _accel",
     "_protocol > _handshake > _handshake_client, _handshake_server > __init__",
 )
