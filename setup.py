@@ -14,6 +14,7 @@ from setuptools import Extension, setup
 # the source of each compiled module in the package; trio_ws/_accel.py has the same names
 SOURCES = {
     "protocol._mask_c": "protocol/_mask_c.pyx",
+    "protocol._encode_c": "protocol/_encode.py",
     "protocol._codec_c": "protocol/_codec.py",
     "protocol._protocol_c": "protocol/_protocol.py",
     "transport._base_c": "transport/_base.py",

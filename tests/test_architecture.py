@@ -21,8 +21,10 @@ import pytest
 # Modules between two arrows do not import each other. `__init__` is the facade.
 CHOICE = ("_accel",)
 PROTOCOL = (
-    "_close, _errors, _limits > _events > _state, _mask > _codec > _deflate, _headers, _liveness > _protocol > _accel",
-    "_mask_c > _codec_c > _protocol_c > _accel",
+    "_close, _errors, _limits > _events > _state, _mask > _encode > _codec > _headers, _liveness > _protocol > _accel",
+    "_errors > _compressors > _inflate > _codec",
+    "_headers, _inflate > _deflate > _protocol, __init__",
+    "_mask_c > _encode_c, _codec_c > _protocol_c > _accel",
     "_accel > _handshake > _handshake_client, _handshake_server > __init__",
 )
 TRANSPORT = (
@@ -65,6 +67,7 @@ ROOMS = {room for room, _ in LINES if room}
 # The compiled modules, and who may import them: whoever else did would choose a codec a second time.
 COMPILED = {
     "protocol._mask_c": "protocol._accel",
+    "protocol._encode_c": "protocol._accel",
     "protocol._codec_c": "protocol._accel",
     "protocol._protocol_c": "protocol._accel",
     "transport._base_c": "transport._accel",

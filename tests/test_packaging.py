@@ -132,7 +132,9 @@ def test_an_sdist_has_all_sources_and_nothing_built(sdist: Path) -> None:
         "trio_ws/py.typed",
         "trio_ws/_page.html",
     }
-    assert {f"trio_ws/protocol/{name}" for name in ("_codec_c.pxd", "_mask_c.pxd", "_mask_c.pyx")} <= sources
+    assert {
+        f"trio_ws/protocol/{name}" for name in ("_codec_c.pxd", "_encode_c.pxd", "_mask_c.pxd", "_mask_c.pyx")
+    } <= sources
     outside = {name for name in names if not name.startswith(("trio_ws/", "trio_ws.egg-info/"))}
     assert outside == {
         "LICENSE",

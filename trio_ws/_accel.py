@@ -13,6 +13,7 @@ from pathlib import Path
 
 COMPILED = (
     "protocol/_mask_c",
+    "protocol/_encode_c",
     "protocol/_codec_c",
     "protocol/_protocol_c",
     "transport/_base_c",

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from trio_ws.protocol._codec import Data, Decoder
 from trio_ws.protocol._errors import RemoteProtocolError
 from trio_ws.protocol._events import Close, Event, Fragment, Ping, Pong
+from trio_ws.protocol._inflate import Inflater
 from trio_ws.protocol._limits import Limits
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -47,11 +48,17 @@ class Codec:
         return importlib.import_module(f"trio_ws.protocol.{self.name}")
 
     @property
+    def encoder(self) -> ModuleType:
+        return importlib.import_module(f"trio_ws.protocol.{self.name.replace('_codec', '_encode')}")
+
+    @property
     def kernel(self) -> ModuleType:
         return importlib.import_module(f"trio_ws.protocol.{self.name.replace('_codec', '_mask')}")
 
     def find(self, name: str) -> Any:
         """Return what `_accel` calls by this name where it has chosen this codec."""
+        if name.startswith("encode_"):
+            return getattr(self.encoder, name)
         return getattr(self.kernel if hasattr(self.kernel, name) else self.module, name)
 
     @property
@@ -61,16 +68,17 @@ class Codec:
             f"trio_ws.protocol.{self.name.replace('_codec', '_protocol')}"
         ).Protocol
 
-    def decoder(self, peer: Peer, limits: Limits = Limits()) -> Decoder:
-        made: Decoder = self.module.Decoder(masked=peer.masked, limits=limits)
+    def decoder(self, peer: Peer, limits: Limits = Limits(), inflater: Inflater | None = None) -> Decoder:
+        given = {} if inflater is None else {"inflater": inflater}
+        made: Decoder = self.module.Decoder(masked=peer.masked, limits=limits, **given)
         return made
 
     def encode_frame(self, opcode: int, payload: bytes, mask: bytes | None, fin: bool = True) -> bytes:
-        made: bytes = self.module.encode_frame(opcode, payload, mask, fin)
+        made: bytes = self.encoder.encode_frame(opcode, payload, mask, fin)
         return made
 
     def encode_header(self, opcode: int, size: int, mask: bytes | None, fin: bool = True) -> bytes:
-        made: bytes = self.module.encode_header(opcode, size, mask, fin)
+        made: bytes = self.encoder.encode_header(opcode, size, mask, fin)
         return made
 
 
@@ -102,17 +110,25 @@ class Peer:
             size.to_bytes(width, "big") if width else b""
         )
 
-    def header(self, opcode: int, size: int = 0, *, fin: bool = True, mask: bytes = MASK_KEY) -> bytes:
+    def header(
+        self, opcode: int, size: int = 0, *, fin: bool = True, rsv: int = 0, mask: bytes = MASK_KEY
+    ) -> bytes:
         """Return a whole header."""
-        return self.start(opcode, size, fin=fin) + (mask if self.masked else b"")
+        return self.start(opcode, size, fin=fin, rsv=rsv) + (mask if self.masked else b"")
 
     def frame(
-        self, opcode: int, payload: str | bytes = b"", *, fin: bool = True, mask: bytes = MASK_KEY
+        self,
+        opcode: int,
+        payload: str | bytes = b"",
+        *,
+        fin: bool = True,
+        rsv: int = 0,
+        mask: bytes = MASK_KEY,
     ) -> bytes:
         """Return a whole frame."""
         data = payload.encode() if isinstance(payload, str) else payload
         body = xor(data, mask) if self.masked else data
-        return self.header(opcode, len(data), fin=fin, mask=mask) + body
+        return self.header(opcode, len(data), fin=fin, rsv=rsv, mask=mask) + body
 
     def close(self, code: int, reason: str | bytes = b"") -> bytes:
         """Return a close frame."""

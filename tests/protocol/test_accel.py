@@ -15,7 +15,7 @@ from trio_ws._accel import accelerated
 PARTS = {
     "protocol._mask.apply_mask",
     "protocol._codec.Decoder",
-    "protocol._codec.encode_frame",
+    "protocol._encode.encode_frame",
     "protocol._protocol.Protocol",
     "transport._base.Transport",
     "transport._poller.Poller",
@@ -84,7 +84,7 @@ def test_one_can_do_without() -> None:
     assert chosen("0") == (False, PARTS)
 
 
-@pytest.mark.parametrize("missing", ["_codec_c", "_mask_c", "_link_c", "_base_c"])
+@pytest.mark.parametrize("missing", ["_codec_c", "_encode_c", "_mask_c", "_link_c", "_base_c"])
 @pytest.mark.parametrize("choice", [None, "auto", "0"])
 def test_what_is_not_built_is_done_without(choice: str | None, missing: str) -> None:
     assert chosen(choice, missing) == (
@@ -93,7 +93,7 @@ def test_what_is_not_built_is_done_without(choice: str | None, missing: str) -> 
     )  # all of it: no half of one with half of the other
 
 
-@pytest.mark.parametrize("missing", ["_codec_c", "_mask_c", "_link_c", "_base_c"])
+@pytest.mark.parametrize("missing", ["_codec_c", "_encode_c", "_mask_c", "_link_c", "_base_c"])
 def test_insisting_on_what_is_not_built_says_what_to_do(missing: str) -> None:
     done = imported("1", missing)
     assert done.returncode == 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.protocol.codec_kit import BINARY, CONTINUATION, PING, PONG, TEXT, Peer, Seen, seen
-from trio_ws.protocol._codec import JOIN_SIZE
+from trio_ws.protocol._encode import JOIN_SIZE
 from trio_ws.protocol._errors import LocalProtocolError
 from trio_ws.protocol._events import Close, Fragment, Ping, Pong
 from trio_ws.protocol._limits import Limits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._accel import Decoder, Protocol, apply_mask, encode_frame
 from ._close import CloseCode, CloseReason, encode_close, may_be_sent
+from ._deflate import AgreedDeflate, PerMessageDeflate
 from ._errors import ERRORS, LocalProtocolError, ProtocolError, RemoteProtocolError
 from ._events import Close, Event, Fragment, Ping, Pong
 from ._handshake import HandshakeFailed, Request, Response
@@ -27,6 +28,7 @@ from ._state import Input, Phase, Role, State
 __all__ = [
     "ERRORS",
     "SAME_ORIGIN",
+    "AgreedDeflate",
     "ClientHandshake",
     "Close",
     "CloseCode",
@@ -45,6 +47,7 @@ __all__ = [
     "LocalProtocolError",
     "MaskPool",
     "OriginPolicy",
+    "PerMessageDeflate",
     "Phase",
     "Ping",
     "PingLedger",

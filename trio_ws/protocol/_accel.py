@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from .._accel import accelerated
 
 if TYPE_CHECKING or not accelerated:
-    from ._codec import Decoder, encode_frame
+    from ._codec import Decoder
+    from ._encode import encode_frame
     from ._mask import apply_mask
     from ._protocol import Protocol
 else:
-    from ._codec_c import Decoder, encode_frame
+    from ._codec_c import Decoder
+    from ._encode_c import encode_frame
     from ._mask_c import apply_mask
     from ._protocol_c import Protocol
 

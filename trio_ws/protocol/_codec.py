@@ -1,4 +1,4 @@
-"""Frames to messages and back (RFC 6455 5 and 6); knows no connection state, no time and no transport.
+"""Frames to messages (RFC 6455 5 and 6); knows no connection state, no time and no transport.
 
 A `Decoder` takes the peer's bytes in any pieces and returns whole messages, decoded and size-checked. It is total: any
 bytes give events or one `RemoteProtocolError` as the last event, and after that, or after a close frame, it is deaf.
@@ -13,119 +13,47 @@ The checks of a header are made in a fixed order, each from the header alone, be
 from __future__ import annotations
 
 import codecs
-import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from ._close import may_be_sent
+from ._encode import (
+    FIN,
+    LENGTH,
+    MASK,
+    MAX_CONTROL_SIZE,
+    OP_BINARY,
+    OP_CLOSE,
+    OP_CONTINUATION,
+    OP_PING,
+    OP_PONG,
+    OP_TEXT,
+    OPCODE,
+    RSV1,
+    RSV2_3,
+)
 from ._errors import RemoteProtocolError
 from ._events import Close, Event, Fragment, Ping, Pong
 from ._limits import Limits
 from ._mask import append_masked, apply_mask
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
-    from ._mask import MaskPool
-
-OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE, OP_PING, OP_PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
-
-FIN, RSV1, RSV2_3, OPCODE, MASK, LENGTH = 0x80, 0x40, 0x30, 0x0F, 0x80, 0x7F
-
-#: Longest payload of a control frame (RFC 6455 5.5); above it a length takes 2 bytes more, above 2^16 - 1 it takes 8.
-MAX_CONTROL_SIZE = 125
+    from ._inflate import Inflater
 
 #: Longest frame there can be. RFC 6455 allows 2^63 - 1; ws refuses more than a double counts exactly, and so do we.
 MAX_FRAME_SIZE = 2**53 - 1
 
-#: From this size on header and payload stay separate buffers: a copy of 16 KiB costs more than a second buffer.
-JOIN_SIZE = 16384
-
-#: A payload is masked in pieces of this size, so that what is masked does not exist in full a third time.
-PIECE_SIZE = 65536
-
 #: Events returned by one call, so that a read full of empty messages cannot become tens of thousands of objects.
 EVENT_LIMIT = 4096
 
+#: Payload bytes inflated at a time: so many, times 1032 at most, is what can come of them at once.
+INFLATE_STEP = 4096
+
+#: Bytes inflated between two pauses, in which who called can see whether there is room for more: a read of 64 KiB can
+#: become 64 MiB.
+INFLATE_LIMIT = 262144
+
 Data: TypeAlias = bytes | bytearray | memoryview
-
-_pack_two_bytes: Callable[[int, int], bytes] = struct.Struct("!BB").pack
-
-
-def encode_message(message: str | Buffer, masks: MaskPool | None) -> tuple[bytes, ...]:
-    """Return a message as one frame, in buffers to be sent one after the other: `str` as text, a buffer as binary.
-
-    Args:
-        message: it may be changed as soon as this has returned.
-        masks: where a client has its masks from, None in a server (RFC 6455 5.1).
-
-    Raises:
-        TypeError: `message` is neither text nor a contiguous buffer.
-        UnicodeEncodeError: the text has no UTF-8.
-    """
-    if masks is not None and isinstance(message, str) and len(message) > PIECE_SIZE:
-        return _encode_long_text(message, masks)
-    opcode, payload = encode_payload(message)
-    return encode_chunks(opcode, payload, None if masks is None else masks.take(), True)
-
-
-def encode_payload(message: str | Buffer) -> tuple[int, bytes]:
-    """Return the opcode and the payload of a message; a buffer that may change is copied, for it goes out later."""
-    if type(message) is bytes:
-        return OP_BINARY, message
-    if isinstance(message, str):
-        return OP_TEXT, message.encode()
-    with memoryview(message) as view:
-        if not view.c_contiguous:
-            raise TypeError("a message is text or a contiguous buffer: make a copy of this one")
-        return OP_BINARY, view.tobytes()
-
-
-def encode_chunks(opcode: int, payload: bytes, mask: bytes | None, fin: bool) -> tuple[bytes, ...]:
-    """Return a whole frame in one buffer, or in several if copying it into one would cost more."""
-    size = len(payload)
-    if size < JOIN_SIZE:
-        return (encode_frame(opcode, payload, mask, fin),)
-    header = encode_header(opcode, size, mask, fin)
-    if mask is None:
-        return header, payload
-    pieces = [apply_mask(payload, mask, start, start + PIECE_SIZE) for start in range(0, size, PIECE_SIZE)]
-    return header, *pieces
-
-
-def _encode_long_text(text: str, masks: MaskPool) -> tuple[bytes, ...]:
-    """Return a text as one masked frame; it is encoded in pieces too, for which its size has to be known before."""
-    size = len(text)
-    starts = range(0, size, PIECE_SIZE)
-    if not text.isascii():
-        size = sum([len(text[start : start + PIECE_SIZE].encode()) for start in starts])
-    mask = masks.take()
-    chunks = [encode_header(OP_TEXT, size, mask, True)]
-    for start in starts:
-        piece = text[start : start + PIECE_SIZE].encode()
-        chunks.append(apply_mask(piece, mask))
-        turn = len(piece) & 3
-        mask = mask[turn:] + mask[:turn]
-    return tuple(chunks)
-
-
-def encode_frame(opcode: int, payload: bytes, mask: bytes | None, fin: bool = True) -> bytes:
-    """Return a whole frame; `mask` is four fresh bytes in a client, None in a server (RFC 6455 5.1)."""
-    header = encode_header(opcode, len(payload), mask, fin)
-    return header + (payload if mask is None else apply_mask(payload, mask))
-
-
-def encode_header(opcode: int, size: int, mask: bytes | None, fin: bool = True) -> bytes:
-    """Return the header of a frame whose payload has `size` bytes, the length in its shortest form (RFC 6455 5.2)."""
-    first = opcode | FIN if fin else opcode
-    masked = 0 if mask is None else MASK
-    if size <= MAX_CONTROL_SIZE:
-        header = _pack_two_bytes(first, masked | size)
-    elif size < 65536:
-        header = _pack_two_bytes(first, masked | 126) + size.to_bytes(2, "big")
-    else:
-        header = _pack_two_bytes(first, masked | 127) + size.to_bytes(8, "big")
-    return header if mask is None else header + mask
 
 
 class Decoder:
@@ -134,18 +62,22 @@ class Decoder:
     Args:
         masked: whether the peer is a client, whose frames must be masked; a server's must not be.
         limits: `max_message_size` and `max_fragments` are kept here.
+        inflater: what compressed messages go through, None where none may come.
 
     Attributes:
         finished: whether a close frame or a violation was the last event there will be.
-        more: whether the last call stopped at its limit with bytes left over.
+        more: whether the last call stopped with bytes left over: at its limit, or for what it has inflated.
         partial: payload bytes held of a message that is not complete.
     """
 
     __slots__ = (
         "_checked",
+        "_compressed",
         "_fin",
         "_fragments",
         "_in_pieces",
+        "_inflated",
+        "_inflater",
         "_mask",
         "_masked",
         "_max_fragments",
@@ -153,15 +85,17 @@ class Decoder:
         "_message",
         "_offset",
         "_opcode",
+        "_paused",
         "_pending",
         "_remaining",
         "_size",
+        "_unpaused",
         "finished",
         "more",
         "partial",
     )
 
-    def __init__(self, *, masked: bool, limits: Limits) -> None:
+    def __init__(self, *, masked: bool, limits: Limits, inflater: Inflater | None = None) -> None:
         self._masked = masked
         # within what a machine's integer holds; nobody can send more
         self._max_message_size = min(limits.max_message_size, MAX_FRAME_SIZE)
@@ -179,6 +113,11 @@ class Decoder:
         self._mask = b""  # of that frame, turned so that its first byte is for the next payload byte
         self._fin = True  # whether that frame is the last of its message
         self._in_pieces = False
+        self._inflater = inflater
+        self._compressed = False  # whether the message in progress is
+        self._inflated = 0  # bytes of it so far
+        self._unpaused = 0  # bytes inflated since the last pause
+        self._paused = False  # whether to stop for what was inflated, or because of `finished`
 
     def next_in_pieces(self) -> list[Event]:
         """Yield one message, the one in progress else the next, as `Fragment` events; return the piece at hand."""
@@ -206,9 +145,9 @@ class Decoder:
             while len(events) < limit:
                 taken = self._payload(buffer, position, events) if self._remaining else 0
                 taken = taken or self._frame(buffer, position, events)
-                if not taken or self.finished:
-                    break
                 position += taken
+                if not taken or self._paused:
+                    break
         except RemoteProtocolError as violation:
             self.finished = True
             # without the traceback: its frames would keep the buffers alive, and `events` in a cycle
@@ -218,7 +157,8 @@ class Decoder:
             self.more = False
         else:
             # as it is where the limit has stopped us: to cut off what was used, each time, would be quadratic
-            self.more = len(events) >= limit and position < len(buffer)
+            self.more = (self._paused or len(events) >= limit) and position < len(buffer)
+            self._paused = False
             self._pending, self._offset = (buffer, position) if self.more else (buffer[position:], 0)
         self.partial = len(self._message)
         return events
@@ -241,7 +181,7 @@ class Decoder:
             size = announced
             position += width
         if opcode < OP_CLOSE:
-            self._check_message_size(size)
+            self._check_message_size(size, first)
         if self._masked:
             mask, position = buffer[position : position + 4], position + 4
             if position > len(buffer):
@@ -259,7 +199,8 @@ class Decoder:
     def _check_header(self, first: int, second: int, opcode: int) -> None:
         if first & RSV2_3:
             raise RemoteProtocolError("WS_ERR_UNEXPECTED_RSV_2_3")
-        if first & RSV1:
+        if first & RSV1 and (self._inflater is None or opcode == OP_CONTINUATION or opcode >= OP_CLOSE):
+            # RFC 7692 6: it is said of a message, by its first frame
             raise RemoteProtocolError("WS_ERR_UNEXPECTED_RSV_1")
         if opcode >= OP_CLOSE:
             if opcode > OP_PONG:
@@ -288,9 +229,10 @@ class Decoder:
         if size > MAX_FRAME_SIZE:
             raise RemoteProtocolError("WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH")
 
-    def _check_message_size(self, size: int) -> None:
+    def _check_message_size(self, size: int, first: int) -> None:
         size += self._size
-        if size > self._max_message_size:
+        # of a compressed message the size is what comes of it, which may even be less
+        if size > self._max_message_size and not (first & RSV1 or self._compressed):
             raise RemoteProtocolError(
                 "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH",
                 f"{size} bytes, {self._max_message_size} are allowed",
@@ -302,13 +244,13 @@ class Decoder:
         if opcode == OP_PONG:
             return Pong(payload)
         if not payload:
-            self.finished = True
+            self.finished = self._paused = True
             return Close(1005, "")
         code = int.from_bytes(payload[:2], "big")
         if not may_be_sent(code):
             raise RemoteProtocolError("WS_ERR_INVALID_CLOSE_CODE", str(code))
         reason = _text(payload[2:])
-        self.finished = True
+        self.finished = self._paused = True
         return Close(code, reason)
 
     def _data(
@@ -316,13 +258,23 @@ class Decoder:
     ) -> int:
         """Take the payload of a data frame whose header has passed every check; return the bytes taken of it."""
         fragmented = self._opcode != OP_CONTINUATION or not first & FIN
-        if not fragmented and start + size <= len(buffer) and not self._in_pieces:
+        kind = first & (RSV1 | OPCODE)
+        if (
+            not fragmented
+            and start + size <= len(buffer)
+            and not self._in_pieces
+            and (size <= INFLATE_STEP or kind < RSV1)
+        ):
             # the usual case: a message of one frame that is all there; nothing to remember
             payload = apply_mask(buffer, mask, start, start + size)
-            events.append(payload if first & OPCODE == OP_BINARY else _text(payload))
+            if kind == OP_BINARY:
+                events.append(payload)
+            else:
+                events.append(_text(payload) if kind == OP_TEXT else self._inflate_whole(payload, kind))
             return size
         if self._opcode == OP_CONTINUATION:
             self._opcode = first & OPCODE
+            self._compressed = kind >= RSV1
         self._fragments += fragmented
         if self._fragments > self._max_fragments:
             raise RemoteProtocolError("WS_ERR_TOO_MANY_BUFFERED_PARTS", f"over {self._max_fragments}")
@@ -335,12 +287,17 @@ class Decoder:
     def _payload(self, buffer: bytes, start: int, events: list[Event]) -> int:
         """Take what there is of the payload of the frame in progress; return the bytes taken."""
         end = min(start + self._remaining, len(buffer))
+        if self._compressed:
+            end = min(end, start + INFLATE_STEP)
         size = end - start
-        append_masked(self._message, buffer, self._mask, start, end, self._size)
-        turn = size & 3
-        self._mask = self._mask[turn:] + self._mask[:turn]
         self._remaining -= size
         final = self._fin and not self._remaining
+        if self._compressed:
+            self._message += self._inflate(apply_mask(buffer, self._mask, start, end), final)
+        else:
+            append_masked(self._message, buffer, self._mask, start, end, self._size)
+        turn = size & 3
+        self._mask = self._mask[turn:] + self._mask[:turn]
         if self._in_pieces:
             self._piece(events, final)
         elif final:
@@ -350,9 +307,32 @@ class Decoder:
         if final:
             self._opcode = OP_CONTINUATION
             self._message = bytearray()
-            self._size = self._fragments = self._checked = 0
-            self._in_pieces = False
+            self._size = self._fragments = self._checked = self._inflated = 0
+            self._in_pieces = self._compressed = False
         return size
+
+    def _inflate_whole(self, payload: bytes, kind: int) -> str | bytes:
+        """Return the message that one compressed frame holds."""
+        data = self._inflate(payload, True)
+        self._inflated = 0
+        return data if kind & OPCODE == OP_BINARY else _text(data)
+
+    def _inflate(self, payload: bytes, final: bool) -> bytes:
+        """Return what the next part of a compressed message means, as far as the message may be so long."""
+        assert self._inflater is not None, "else RSV1 is not allowed"
+        room = self._max_message_size - self._inflated
+        data = self._inflater.inflate(payload, final, room)
+        if len(data) > room:
+            raise RemoteProtocolError(
+                "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH",
+                f"inflated to more than the {self._max_message_size} bytes that are allowed",
+            )
+        self._inflated += len(data)
+        self._unpaused += len(data)
+        if self._unpaused >= INFLATE_LIMIT:
+            self._unpaused = 0
+            self._paused = True
+        return data
 
     def _piece(self, events: list[Event], final: bool) -> None:
         """Hand out what has arrived of the message; of a text, up to the last whole character."""

@@ -12,6 +12,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "WS_ERR_EXPECTED_MASK": (1002, "a client's frame is not masked: MASK must be set"),
     "WS_ERR_UNEXPECTED_MASK": (1002, "a server's frame is masked: MASK must be clear"),
     "WS_ERR_INVALID_CLOSE_CODE": (1002, "invalid status code in a close frame"),
+    "WS_ERR_INVALID_COMPRESSED_DATA": (1007, "a compressed message cannot be inflated"),
     "WS_ERR_INVALID_CONTROL_PAYLOAD_LENGTH": (1002, "invalid payload length of a control frame"),
     "WS_ERR_INVALID_HANDSHAKE": (1002, "invalid opening handshake"),
     "WS_ERR_INVALID_OPCODE": (1002, "invalid opcode"),

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import _codec
+from . import _codec, _encode
 from ._close import encode_close
-from ._codec import MAX_CONTROL_SIZE, OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG, Data
+from ._codec import Data
+from ._encode import MAX_CONTROL_SIZE, OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import Close, Event
 from ._limits import Limits
@@ -137,7 +138,7 @@ class Protocol:
         if not self.may_send or self._sending != OP_CONTINUATION:
             self._require_open()
             raise LocalProtocolError("a message is being sent in fragments: finish it first")
-        return _codec.encode_message(message, self._masks)
+        return _encode.encode_message(message, self._masks)
 
     def send_fragment(self, data: str | Buffer, final: bool) -> tuple[bytes, ...]:
         """Return the next frame of a message sent in fragments; the first one says whether it is text or binary.
@@ -147,12 +148,12 @@ class Protocol:
             TypeError: `data` is neither text nor a contiguous buffer, or not of the kind of the fragments before it.
         """
         self._require_open()
-        opcode, payload = _codec.encode_payload(data)
+        opcode, payload = _encode.encode_payload(data)
         if self._sending not in (OP_CONTINUATION, opcode):
             raise TypeError("all pieces of a message must be text, or all binary")
         first = self._sending == OP_CONTINUATION
         self._sending = OP_CONTINUATION if final else opcode
-        return _codec.encode_chunks(opcode if first else OP_CONTINUATION, payload, self._mask(), final)
+        return _encode.encode_chunks(opcode if first else OP_CONTINUATION, payload, self._mask(), final)
 
     def send_ping(self, payload: bytes) -> tuple[bytes, ...]:
         """Return a ping; it may stand between the fragments of a message.
@@ -184,7 +185,7 @@ class Protocol:
             raise LocalProtocolError("the closing handshake has begun already")
         self._move(Input.SEND_CLOSE)
         self.close_sent = Close(1005 if code is None else code, reason or "")
-        return (_codec.encode_frame(OP_CLOSE, payload, self._mask()),)
+        return (_encode.encode_frame(OP_CLOSE, payload, self._mask()),)
 
     def send_answer(self) -> tuple[bytes, ...]:
         """End the answering phase: echo the peer's close frame or name its violation; to an end of bytes say nothing.
@@ -202,7 +203,7 @@ class Protocol:
         else:
             return ()
         code = None if self.close_sent.code == 1005 else self.close_sent.code
-        return (_codec.encode_frame(OP_CLOSE, encode_close(code, self.close_sent.reason), self._mask()),)
+        return (_encode.encode_frame(OP_CLOSE, encode_close(code, self.close_sent.reason), self._mask()),)
 
     def lose(self) -> None:
         """Take note that the transport is gone. What `more` tells of must have been received before.
@@ -228,7 +229,7 @@ class Protocol:
         self._require_open()
         if len(payload) > MAX_CONTROL_SIZE:
             raise ValueError(f"a control frame has at most {MAX_CONTROL_SIZE} bytes, not {len(payload)}")
-        return (_codec.encode_frame(opcode, payload, self._mask()),)
+        return (_encode.encode_frame(opcode, payload, self._mask()),)
 
     def _mask(self) -> bytes | None:
         return None if self._masks is None else self._masks.take()

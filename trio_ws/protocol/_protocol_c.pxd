@@ -2,6 +2,7 @@
 cimport cython
 
 cimport trio_ws.protocol._codec_c as _codec
+cimport trio_ws.protocol._encode_c as _encode
 
 cdef int OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG, MAX_CONTROL_SIZE
 
