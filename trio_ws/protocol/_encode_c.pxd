@@ -6,6 +6,7 @@ from trio_ws.protocol._mask_c cimport apply_mask
 cdef int OP_TEXT, OP_BINARY
 cdef int FIN, MASK
 cdef int MAX_CONTROL_SIZE, JOIN_SIZE, PIECE_SIZE
+cdef list _SHORT_HEADERS
 
 cpdef tuple encode_message(message, masks)
 cpdef tuple encode_payload(message)
