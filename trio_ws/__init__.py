@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version as _version
 
+from ._accel import accelerated
 from ._channel import MessageChannel, QueueStatistics
 from ._client import (
     connect_websocket,
@@ -79,6 +80,7 @@ __all__ = [
     "WebSocketRequest",
     "WebSocketServer",
     "__version__",
+    "accelerated",
     "connect_websocket",
     "connect_websocket_url",
     "open_websocket",

@@ -20,8 +20,8 @@ _SOURCES = Path(__file__).parent.parent / "load"
 _TAIL = 400  # characters of a tool's output that say why it failed
 
 _SAY_CODEC = """
-import trio_ws.protocol
-print("compiled" if trio_ws.protocol.accelerated else "not compiled")
+import trio_ws
+print("compiled" if trio_ws.accelerated else "not compiled")
 """
 
 _READ_VERSIONS = """
