@@ -114,7 +114,7 @@ _running: trio.lowlevel.RunVar[Poller | None] = trio.lowlevel.RunVar("trio_ws po
 class Poller(trio.abc.Instrument):
     """The sockets of one Trio run and what serves them; begins with the first, ends with the last."""
 
-    __slots__ = ("_due", "_events", "_flusher", "_polled", "_ready", "_sockets", "again", "now", "turn")
+    __slots__ = ("_due", "_events", "_flusher", "_held", "_polled", "_ready", "_sockets", "again", "now", "turn")
 
     @staticmethod
     def current() -> Poller:
@@ -138,6 +138,7 @@ class Poller(trio.abc.Instrument):
         self._due: deque[Served] = deque()
         self._flusher: trio.lowlevel.Task | None = None  # set while it sleeps
         self._events: list[tuple[int, int]] = []  # ready and not served yet, the last one first
+        self._held = 0  # how many expect more sockets
         self._polled = 0  # the turn in which they were reported
         # Whether a socket had as much as one read takes, so that more of it is likely to be there already.
         self.again = False
@@ -150,6 +151,15 @@ class Poller(trio.abc.Instrument):
 
     def remove(self, fd: int) -> None:
         del self._sockets[fd]
+
+    def hold(self) -> None:
+        """Go on without a socket: more are to come, and beginning again costs as much as a fifth of a handshake."""
+        self._held += 1
+
+    def release(self) -> None:
+        """End with the last socket again."""
+        self._held -= 1
+        self._wake_flusher()
 
     def watch(self, fd: int, old: int | None, new: int | None) -> None:
         self._ready.watch(fd, old, new)
@@ -252,8 +262,8 @@ class Poller(trio.abc.Instrument):
             trio.lowlevel.reschedule(task)
 
     def _retired(self) -> bool:
-        """Whether this poller is over, as it is once no socket is left and nobody waits to be told so."""
-        if self._sockets or self._due:
+        """Whether this poller is over, as it is once no socket is left and nobody waits for one, or to be told so."""
+        if self._sockets or self._due or self._held:
             return False
         if _running.get() is self:
             _running.set(None)

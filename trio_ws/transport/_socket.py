@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from ._accepted import AcceptedStream, detach
 from ._base import BATCH, LOW_WATER, Chunk, Receiver, Transport, log_failure
 from ._poller import ERROR, HANGUP, READ, WRITE, Poller
 
@@ -41,7 +42,7 @@ _NEW, _OPEN, _ENDING, _ENDED, _CLOSING, _FAILED, _ABORTED, _LOST = range(8)
 
 
 class SocketTransport(Transport):
-    """A connected stream socket, taken over from a `trio.SocketStream` (which has set TCP_NODELAY where there is TCP).
+    """A connected stream socket, taken over from a stream (which has set TCP_NODELAY where there is TCP).
 
     The socket moves out of *stream* at `start`; from then on *stream* counts as closed, so read its addresses before.
     *read_size* bounds one read; 64 KiB at most, so that nobody waits for one that sends much.
@@ -75,8 +76,8 @@ class SocketTransport(Transport):
     _sock: socket.socket
     _fd: int
 
-    def __init__(self, stream: trio.SocketStream, read_size: int = BATCH) -> None:
-        self._stream: trio.SocketStream | None = stream
+    def __init__(self, stream: trio.SocketStream | AcceptedStream, read_size: int = BATCH) -> None:
+        self._stream: trio.SocketStream | AcceptedStream | None = stream
         self._read_size = min(read_size, BATCH)
         self._phase = _NEW
         # None: nothing is queued, as on most connections most of the time.
@@ -101,14 +102,10 @@ class SocketTransport(Transport):
 
     def start(self, receiver: Receiver, nursery: trio.Nursery) -> None:
         assert self._stream is not None, "start() is called once"
-        taken = self._stream.socket
-        if taken.fileno() == -1:
+        if self._stream.socket.fileno() == -1:
             raise trio.ClosedResourceError("the stream is closed already")
         self._poller = Poller.current()
-        self._stream = None
-        trio.lowlevel.notify_closing(taken)  # what Trio's own set remembers of it would cost at every packet
-        self._sock = socket.socket(taken.family, taken.type, taken.proto, taken.detach())
-        self._sock.setblocking(False)
+        self._sock, self._stream = detach(self._stream), None
         self._fd = self._sock.fileno()
         self._receiver = receiver
         self._phase = _OPEN
@@ -321,6 +318,8 @@ class SocketTransport(Transport):
         else:
             self._eof = True
             self._receiver.eof_received()
+            if self._phase == _CLOSING and self._queue is None and self._error is None:
+                self.lose(None)
 
     def _ignore(self, events: int) -> None:
         """Deal with news about input nobody reads, so that the kernel does not repeat it for ever."""
