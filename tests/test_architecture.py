@@ -23,9 +23,10 @@ PROTOCOL = (
     "_close, _errors, _limits > _events > _state, _mask > _codec > _accel > _deflate, _headers, _liveness > _protocol",
     "_mask_c > _codec_c > _accel",
     "_protocol > _handshake > _handshake_client, _handshake_server > __init__",
+    "_handshake > _handshake_rules > _handshake_server",
 )
 TRANSPORT = (
-    "_base > _poller > _socket > _dial > _proxy > __init__",
+    "_base > _accepted, _poller > _socket > _dial > _proxy > __init__",
     "_base > _stream > _dial > _proxy > __init__",
     "_socket, _stream > _listen > __init__",
 )

@@ -205,7 +205,7 @@ class WebSocketServer:
                 if request is not None:
                     try:  # here and not in a method: each step of the handler would go through one more
                         await self._handler(request)
-                    except BaseException as exc:
+                    except BaseException as exc:  # noqa: BLE001 - what is not the connection's own is raised there
                         await self._end_failed(talk, request, exc)
                     else:
                         await _end(request, 1000, 500)
@@ -336,5 +336,5 @@ def _listening(listener: trio.abc.Listener[trio.abc.Stream]) -> Endpoint | str:
     if is_ssl:
         inner = cast("trio.SSLListener[trio.SocketStream]", listener).transport_listener
     if isinstance(inner, trio.SocketListener):
-        return endpoint_of(inner.socket, inner.socket.getsockname(), is_ssl)
+        return endpoint_of(inner.socket.family, inner.socket.getsockname(), is_ssl)
     return inner.path if isinstance(inner, UnixListener) else repr(inner)

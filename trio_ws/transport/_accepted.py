@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 import trio
 
 from ._base import BATCH, LOW_WATER
 
 _GONE: Final = "the peer has gone"
+
+_Socket: TypeAlias = socket.socket  # where `socket` is another's name
 
 
 class AcceptedStream(trio.abc.HalfCloseableStream):
@@ -26,20 +28,22 @@ class AcceptedStream(trio.abc.HalfCloseableStream):
 
     __slots__ = ("_sock", "_stream", "_waited", "peer")
 
-    def __init__(self, sock: socket.socket, peer: object) -> None:
+    def __init__(self, sock: _Socket, peer: object) -> None:
         sock.setblocking(False)
         with suppress(OSError):  # a Unix socket has neither
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # what the kernel holds of what was not sent yet, as in Trio
+            if hasattr(
+                socket, "TCP_NOTSENT_LOWAT"
+            ):  # what the kernel holds of what was not sent yet, as in Trio
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, LOW_WATER)
         self.peer = peer
-        self._sock: socket.socket | None = sock
+        self._sock: _Socket | None = sock
         # Made when something has to be waited for that is not data.
         self._stream: trio.SocketStream | None = None
         self._waited = False  # so that Trio's own set of sockets may know this one
 
     @property
-    def socket(self) -> socket.socket:
+    def socket(self) -> _Socket:
         """The socket.
 
         Raises:
@@ -49,7 +53,7 @@ class AcceptedStream(trio.abc.HalfCloseableStream):
             raise trio.ClosedResourceError("this stream was closed")
         return self._sock
 
-    def detach(self) -> socket.socket:
+    def detach(self) -> _Socket:
         """Take the socket out; the stream counts as closed from then on.
 
         Raises:
@@ -150,7 +154,7 @@ class AcceptedStream(trio.abc.HalfCloseableStream):
         return self._stream
 
 
-def detach(stream: trio.SocketStream | AcceptedStream) -> socket.socket:
+def detach(stream: trio.SocketStream | AcceptedStream) -> _Socket:
     """Take the socket out of a stream, which counts as closed from then on; it does not block."""
     if isinstance(stream, AcceptedStream):
         return stream.detach()

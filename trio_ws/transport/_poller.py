@@ -114,7 +114,18 @@ _running: trio.lowlevel.RunVar[Poller | None] = trio.lowlevel.RunVar("trio_ws po
 class Poller(trio.abc.Instrument):
     """The sockets of one Trio run and what serves them; begins with the first, ends with the last."""
 
-    __slots__ = ("_due", "_events", "_flusher", "_held", "_polled", "_ready", "_sockets", "again", "now", "turn")
+    __slots__ = (
+        "_due",
+        "_events",
+        "_flusher",
+        "_held",
+        "_polled",
+        "_ready",
+        "_sockets",
+        "again",
+        "now",
+        "turn",
+    )
 
     @staticmethod
     def current() -> Poller:
