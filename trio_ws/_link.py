@@ -160,6 +160,7 @@ class Link:
         self._alarm.stop()
         if self._on_gone is not None:
             self._on_gone()
+            self._on_gone = None  # who is told may be whom we belong to
 
     # Events of the protocol
 

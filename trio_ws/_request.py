@@ -225,8 +225,8 @@ async def receive_request(
         nursery: what bounds the life of the connection.
         stream: it belongs to the request from now on.
         config: the options.
-        on_gone: called when the connection is over; without it, the connection is cut
-            when the nursery is cancelled, and the nursery waits for it.
+        on_gone: called when the connection is over; without it, the connection is cut when the nursery is cancelled,
+            and the nursery waits for it.
 
     Raises:
         HandshakeError: there was no valid request; the client was told in what.
@@ -256,19 +256,18 @@ async def _read_head(
     """Receive the head of the request, and return what is wrong with it, if anything is."""
     try:
         # what is there already, mostly all, needs neither a deadline nor a wait
-        data = _receive_nowait(stream)
+        data = stream.try_receive(READ_SIZE) if isinstance(stream, AcceptedStream) else None
         if data and handshake.receive_data(data) is not None:
             return None
         with trio.CancelScope(deadline=trio.current_time() + seconds):
             if tls := tls_of(stream):
                 await tls.do_handshake()
             while True:
-                more = await stream.receive_some(READ_SIZE)
-                if not (data or more):
+                before, data = data, bytes(await stream.receive_some(READ_SIZE))
+                if not (before or data):
                     return HandshakeFailed("the client connected and left without a word")
-                if handshake.receive_data(bytes(more)) is not None:
+                if handshake.receive_data(data) is not None:
                     return None
-                data = bytes(more)
     except HandshakeFailed as failure:
         return failure
     except trio.BrokenResourceError as exc:
@@ -276,13 +275,6 @@ async def _read_head(
         raise HandshakeError("the client has gone before its request was complete") from exc
     await trio.aclose_forcefully(stream)
     raise ConnectionTimeout(f"no request came within {seconds} seconds")
-
-
-def _receive_nowait(stream: trio.abc.Stream) -> bytes:
-    if isinstance(stream, AcceptedStream):
-        with suppress(trio.WouldBlock):
-            return stream.receive_nowait(READ_SIZE)
-    return b""
 
 
 async def _judge(handshake: ServerHandshake, config: ServerConfig) -> HandshakeFailed | None:
@@ -308,7 +300,7 @@ async def deliver(stream: trio.abc.Stream, data: bytes, seconds: float) -> None:
     try:
         if isinstance(stream, AcceptedStream):
             await trio.lowlevel.checkpoint_if_cancelled()
-            data = data[stream.send_nowait(data) :]
+            data = data[stream.try_send(data) :]
         if data:
             with trio.fail_after(seconds):
                 await stream.send_all(data)

@@ -211,7 +211,8 @@ class WebSocketServer:
                         await _end(request, 1000, 500)
         finally:
             self._talks.discard(talk)
-            self._ended.unpark_all()
+            if self._ended:
+                self._ended.unpark_all()
             if talk.connection is not None:
                 talk.connection.terminate()
             talk.expiry.stop()

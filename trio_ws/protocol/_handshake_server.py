@@ -257,6 +257,8 @@ class ServerHandshake:
 
     def _negotiate(self) -> tuple[list[tuple[str, Params]], list[Extension]]:
         """Return what is answered to the client's offers and agreed on: for each extension its first acceptable offer."""
+        if not self._offers:
+            return [], []
         factories = {factory.name: factory for factory in self._extensions}
         answers: list[tuple[str, Params]] = []
         extensions: list[Extension] = []

@@ -65,22 +65,21 @@ class AcceptedStream(trio.abc.HalfCloseableStream):
         self._sock = self._stream = None
         return sock
 
-    def receive_nowait(self, max_bytes: int) -> bytes:
-        """Receive what is there.
+    def try_receive(self, max_bytes: int) -> bytes | None:
+        """Receive what is there; None: there is nothing.
 
         Raises:
             trio.BrokenResourceError: the connection is broken.
             trio.ClosedResourceError: the stream was closed.
-            trio.WouldBlock: there is nothing.
         """
         try:
             return self.socket.recv(max_bytes)
         except BlockingIOError:
-            raise trio.WouldBlock from None
+            return None
         except OSError as exc:
             raise trio.BrokenResourceError(_GONE) from exc
 
-    def send_nowait(self, data: bytes) -> int:
+    def try_send(self, data: bytes) -> int:
         """Send what the kernel takes now, and return how many bytes that is.
 
         Raises:
@@ -103,19 +102,14 @@ class AcceptedStream(trio.abc.HalfCloseableStream):
         if size < 1:
             raise ValueError(f"max_bytes must be at least 1, not {size}")
         await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            data = self.receive_nowait(size)
-        except trio.WouldBlock:
-            return await self._wait_for_some(size)
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return data
-
-    async def _wait_for_some(self, size: int) -> bytes:
-        while True:
+        data = self.try_receive(size)
+        if data is not None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        while data is None:
             self._waited = True
             await trio.lowlevel.wait_readable(self.socket)
-            with suppress(trio.WouldBlock):  # the kernel may have thought better of it
-                return self.receive_nowait(size)
+            data = self.try_receive(size)
+        return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of *data*.
