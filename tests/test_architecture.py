@@ -26,9 +26,10 @@ PROTOCOL = (
     "_headers, _inflate > _deflate > _protocol, __init__",
     "_mask_c > _encode_c, _codec_c > _protocol_c > _accel",
     "_accel > _handshake > _handshake_client, _handshake_server > __init__",
+    "_handshake > _handshake_rules > _handshake_server",
 )
 TRANSPORT = (
-    "_base > _poller > _socket > _accel > _polling, _stream > _dial > _proxy > __init__",
+    "_base > _accepted, _poller > _socket > _accel > _polling, _stream > _dial > _proxy > __init__",
     "_ready > _poller, _socket, _polling",
     "_base_c > _poller_c > _socket_c > _accel",
     "_accel, _polling, _stream > _listen > __init__",

@@ -10,6 +10,8 @@ from typing import cast
 
 import trio
 
+from .transport import AcceptedStream
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -42,9 +44,9 @@ def tls_of(stream: trio.abc.Stream) -> trio.SSLStream[trio.abc.Stream] | None:
 _parse_address = lru_cache(maxsize=1024)(ipaddress.ip_address)
 
 
-def endpoint_of(sock: trio.socket.SocketType, name: object, is_ssl: bool) -> Endpoint | str:
+def endpoint_of(family: int, name: object, is_ssl: bool) -> Endpoint | str:
     """Return the endpoint for a name as the socket module gives it; a path, or '' for one without a name, stays text."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
+    if family in (socket.AF_INET, socket.AF_INET6):
         # a scoped IPv6 address carries its interface behind a percent sign, which ipaddress understands
         address, port = cast("tuple[str, int]", name)[:2]
         return Endpoint(_parse_address(address), port, is_ssl)
@@ -53,13 +55,17 @@ def endpoint_of(sock: trio.socket.SocketType, name: object, is_ssl: bool) -> End
 
 def endpoints(stream: trio.abc.Stream) -> tuple[Endpoint | str, Endpoint | str]:
     """Return the local and the remote end of a stream: endpoints for TCP, paths for Unix sockets, else its repr."""
+    if isinstance(stream, AcceptedStream):
+        accepted = stream.socket
+        family = accepted.family
+        return endpoint_of(family, accepted.getsockname(), False), endpoint_of(family, stream.peer, False)
     tls = tls_of(stream)
     inner, is_ssl = (stream, False) if tls is None else (tls.transport_stream, True)
     if not isinstance(inner, trio.SocketStream):
         return repr(stream), repr(stream)
     sock = inner.socket
     try:
-        remote = endpoint_of(sock, sock.getpeername(), is_ssl)
+        remote = endpoint_of(sock.family, sock.getpeername(), is_ssl)
     except OSError:  # the peer is gone already
         remote = ""
-    return endpoint_of(sock, sock.getsockname(), is_ssl), remote
+    return endpoint_of(sock.family, sock.getsockname(), is_ssl), remote

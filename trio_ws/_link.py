@@ -56,7 +56,7 @@ class Link:
         transport: not started yet.
         config: the options.
         token: returns four unpredictable bytes, the payload of a ping.
-        on_gone: called when the end is `disconnect_timeout` seconds past.
+        on_gone: called when the connection is over.
     """
 
     __slots__ = (
@@ -153,8 +153,8 @@ class Link:
             self._over.set()
         self._alarm.stop()
         if self._on_gone is not None:
-            # an alarm of its own, which keeps nothing of the connection
-            Alarm(self._on_gone).set(trio.current_time() + self._config.disconnect_timeout)
+            self._on_gone()
+            self._on_gone = None  # who is told may be whom we belong to
 
     # Events of the protocol
 

@@ -13,6 +13,7 @@ from ._connection import WebSocketConnection, bind, masks
 from ._endpoint import Endpoint, endpoints, tls_of
 from ._errors import ConnectionTimeout, HandshakeError
 from .protocol import HandshakeFailed, Headers, Response, ServerHandshake, encode_headers
+from .transport import AcceptedStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -224,8 +225,8 @@ async def receive_request(
         nursery: what bounds the life of the connection.
         stream: it belongs to the request from now on.
         config: the options.
-        on_gone: called when the connection is ``disconnect_timeout`` seconds over; without it, the connection is cut
-            when the nursery is cancelled, and the nursery waits for it.
+        on_gone: called when the connection is over; without it, the connection is cut when the nursery is cancelled,
+            and the nursery waits for it.
 
     Raises:
         HandshakeError: there was no valid request; the client was told in what.
@@ -234,6 +235,7 @@ async def receive_request(
     """
     handshake = ServerHandshake(limits=config.limits, origins=config.origins)
     try:
+        await trio.lowlevel.checkpoint_if_cancelled()
         failure = await _read_head(stream, handshake, config.connect_timeout)
         failure = failure or await _judge(handshake, config)
         answer = handshake.respond(failure.response) if failure and failure.response else b""
@@ -253,23 +255,26 @@ async def _read_head(
 ) -> HandshakeFailed | None:
     """Receive the head of the request, and return what is wrong with it, if anything is."""
     try:
-        with trio.fail_after(seconds):
+        # what is there already, mostly all, needs neither a deadline nor a wait
+        data = stream.try_receive(READ_SIZE) if isinstance(stream, AcceptedStream) else None
+        if data and handshake.receive_data(data) is not None:
+            return None
+        with trio.CancelScope(deadline=trio.current_time() + seconds):
             if tls := tls_of(stream):
                 await tls.do_handshake()
-            data = await stream.receive_some(READ_SIZE)
-            if not data:
-                return HandshakeFailed("the client connected and left without a word")
-            while handshake.receive_data(bytes(data)) is None:
-                data = await stream.receive_some(READ_SIZE)
+            while True:
+                before, data = data, bytes(await stream.receive_some(READ_SIZE))
+                if not (before or data):
+                    return HandshakeFailed("the client connected and left without a word")
+                if handshake.receive_data(data) is not None:
+                    return None
     except HandshakeFailed as failure:
         return failure
-    except trio.TooSlowError as exc:
-        await trio.aclose_forcefully(stream)
-        raise ConnectionTimeout(f"no request came within {seconds} seconds") from exc
     except trio.BrokenResourceError as exc:
         await trio.aclose_forcefully(stream)
         raise HandshakeError("the client has gone before its request was complete") from exc
-    return None
+    await trio.aclose_forcefully(stream)
+    raise ConnectionTimeout(f"no request came within {seconds} seconds")
 
 
 async def _judge(handshake: ServerHandshake, config: ServerConfig) -> HandshakeFailed | None:
@@ -293,8 +298,12 @@ async def deliver(stream: trio.abc.Stream, data: bytes, seconds: float) -> None:
     Cancellation: the stream is closed.
     """
     try:
-        with trio.fail_after(seconds):
-            await stream.send_all(data)
+        if isinstance(stream, AcceptedStream):
+            await trio.lowlevel.checkpoint_if_cancelled()
+            data = data[stream.try_send(data) :]
+        if data:
+            with trio.fail_after(seconds):
+                await stream.send_all(data)
     except BaseException as exc:
         await trio.aclose_forcefully(stream)
         if isinstance(exc, trio.TooSlowError):

@@ -19,6 +19,7 @@ from ._config import ServerConfig, ServerOptions
 from ._endpoint import Endpoint, endpoint_of
 from ._errors import ConnectionClosed, HandshakeError
 from ._request import Answer, WebSocketRequest, receive_request
+from ._timers import Alarm
 from .protocol import State, encode_close
 from .transport import UnixListener, accept_forever, log_failure, open_tcp_listeners
 
@@ -193,21 +194,28 @@ class WebSocketServer:
 
     async def _talk(self, nursery: trio.Nursery, stream: trio.abc.Stream) -> None:
         """Be the task of one connection, from accepting it to its end."""
-        talk = _Talk()
+        talk = _Talk(self._config.disconnect_timeout)
         self._talks.add(talk)
         if self._accepting.cancel_called:
             talk.scope.cancel()  # accepted just before the server was closed
         try:
             with talk.scope:
-                talk.request = await self._receive(stream, nursery, talk.scope.cancel)
+                request = talk.request = await self._receive(stream, nursery, talk.expire)
                 del stream  # what it was is the request's now, and soon the connection's
-                if talk.request is not None:
-                    await self._handle(talk, talk.request)
+                if request is not None:
+                    try:  # here and not in a method: each step of the handler would go through one more
+                        await self._handler(request)
+                    except BaseException as exc:  # noqa: BLE001 - what is not the connection's own is raised there
+                        await self._end_failed(talk, request, exc)
+                    else:
+                        await _end(request, 1000, 500)
         finally:
             self._talks.discard(talk)
-            self._ended.unpark_all()
+            if self._ended:
+                self._ended.unpark_all()
             if talk.connection is not None:
                 talk.connection.terminate()
+            talk.expiry.stop()
 
     async def _receive(
         self, stream: trio.abc.Stream, nursery: trio.Nursery, on_gone: Callable[[], None]
@@ -223,36 +231,37 @@ class WebSocketServer:
                 raise
             return None
 
-    async def _handle(self, talk: _Talk, request: WebSocketRequest) -> None:
-        """Run the handler and end the connection as befits how the handler ended."""
-        try:
-            await self._handler(request)
-        except BaseException as exc:
-            failure, interruption = _failure(exc, request), _interruption(exc)
-            if failure is not None:
-                log_failure("a connection's handler failed", failure)
-            if interruption is None:
-                await _end(request, 1011, 500)
-            elif not _is_over(request):
-                if self._drained_at == math.inf:  # else `aclose` has said when
-                    self._drained_at = trio.current_time() + self._config.drain
-                with trio.CancelScope(shield=True, deadline=self._drained_at) as talk.farewell:
-                    await _end(request, 1001, 503)
-            if failure is not None and self._config.handler_errors == "raise":
-                raise
-            if interruption is not None:
-                raise interruption from None
-        else:
-            await _end(request, 1000, 500)
+    async def _end_failed(self, talk: _Talk, request: WebSocketRequest, exc: BaseException) -> None:
+        """End the connection as befits how the handler ended, and raise what is meant for somebody outside."""
+        failure, interruption = _failure(exc, request), _interruption(exc)
+        if failure is not None:
+            log_failure("a connection's handler failed", failure)
+        if interruption is None:
+            await _end(request, 1011, 500)
+        elif not _is_over(request):
+            if self._drained_at == math.inf:  # else `aclose` has said when
+                self._drained_at = trio.current_time() + self._config.drain
+            with trio.CancelScope(shield=True, deadline=self._drained_at) as talk.farewell:
+                await _end(request, 1001, 503)
+        if failure is not None and self._config.handler_errors == "raise":
+            raise exc
+        if interruption is not None:
+            raise interruption from None
 
 
 class _Talk:
-    """One connection's task: its scope, the one in which it says goodbye when cancelled, and its request if there is one."""
+    """One connection's task: its scope, the one in which it says goodbye when cancelled, and its request if there is one.
 
-    __slots__ = ("farewell", "request", "scope")
+    Args:
+        patience: seconds that the handler has left when the connection is over.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_patience", "expiry", "farewell", "request", "scope")
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
         self.scope = trio.CancelScope()
+        self.expiry = Alarm(self.scope.cancel)
         self.farewell: trio.CancelScope | None = None
         self.request: WebSocketRequest | None = None
 
@@ -260,6 +269,10 @@ class _Talk:
     def connection(self) -> WebSocketConnection | None:
         """The connection once the request was accepted."""
         return None if self.request is None else self.request.connection
+
+    def expire(self) -> None:
+        """Cancel the task when its patience has come to an end."""
+        self.expiry.set(trio.current_time() + self._patience)
 
     def cut(self) -> None:
         """Cancel the task, and leave it no time for a goodbye."""
@@ -271,7 +284,8 @@ class _Talk:
 async def _end(request: WebSocketRequest, code: int, status: int) -> None:
     """Close the connection with `code`, or answer a request that has no answer yet with `status`."""
     if request.connection is not None:
-        await request.connection.aclose(code)
+        if request.connection.state is not State.CLOSED:
+            await request.connection.aclose(code)
     elif request.answer is Answer.NONE:
         with suppress(HandshakeError):
             await request.reject(status)
@@ -323,5 +337,5 @@ def _listening(listener: trio.abc.Listener[trio.abc.Stream]) -> Endpoint | str:
     if is_ssl:
         inner = cast("trio.SSLListener[trio.SocketStream]", listener).transport_listener
     if isinstance(inner, trio.SocketListener):
-        return endpoint_of(inner.socket, inner.socket.getsockname(), is_ssl)
+        return endpoint_of(inner.socket.family, inner.socket.getsockname(), is_ssl)
     return inner.path if isinstance(inner, UnixListener) else repr(inner)

@@ -85,7 +85,8 @@ class _Clockwork:
         if self._scope is None:
             self._scope = trio.CancelScope()
             trio.lowlevel.spawn_system_task(self._run, name="trio_ws alarms")
-        self._scope.deadline = min(self._scope.deadline, entry[0])
+        if entry[0] < self._scope.deadline:  # noqa: PLR1730 - to set it, even to what it is, takes 3 us
+            self._scope.deadline = entry[0]
 
     def _sweep(self) -> None:
         self._heap = [entry for entry in self._heap if entry[2].stands(entry[1])]

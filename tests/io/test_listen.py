@@ -349,9 +349,9 @@ async def test_another_error_in_a_row_is_logged_too(
 async def test_really_out_of_descriptors(
     mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    accepted: list[trio.SocketStream] = []
+    accepted: list[trio.abc.Stream] = []
 
-    async def handler(stream: trio.SocketStream) -> None:
+    async def handler(stream: trio.abc.Stream) -> None:
         accepted.append(stream)
         await echo(stream)
 

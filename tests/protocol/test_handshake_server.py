@@ -25,7 +25,8 @@ from tests.protocol.handshake_kit import (
 )
 from trio_ws.protocol._errors import LocalProtocolError, RemoteProtocolError
 from trio_ws.protocol._handshake import HandshakeFailed, Request, Response
-from trio_ws.protocol._handshake_server import RULES, ServerHandshake
+from trio_ws.protocol._handshake_rules import RULES
+from trio_ws.protocol._handshake_server import ServerHandshake
 from trio_ws.protocol._headers import Headers, HeadersLike
 from trio_ws.protocol._limits import Limits
 from trio_ws.protocol._state import Role

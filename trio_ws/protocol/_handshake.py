@@ -28,6 +28,9 @@ HOST = re.compile(r"(\[[0-9A-Za-z:.%_~\-]+\]|[-A-Za-z0-9._~!$&'()*+,;=%]+)(?::([
 #: What says where a body ends. A second opinion on it is how requests are smuggled (RFC 9112 11.2).
 FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 
+# The end of a head, or a folded header before it.
+_BLANK_OR_FOLDED = re.compile(rb"\n(?:\r?\n|[ \t])")
+
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?]*")
 
@@ -127,6 +130,9 @@ class HeadReader:
         Raises:
             HeadError: a limit is passed or the lines are malformed.
         """
+        if not self._buffer and (end := self._find_end(data)):
+            self.rest = data[end:]
+            return data[:end]
         unsearched = len(self._buffer)
         self._buffer += data
         if self._buffer and self._buffer[0] <= 0x20:
@@ -140,6 +146,18 @@ class HeadReader:
             self._end_line(unsearched)
         self._check_size(len(self._buffer))
         return None
+
+    def _find_end(self, data: bytes) -> int:
+        """Return where the head ends if all of it is in `data` and nothing in it needs a closer look, else 0.
+
+        So it is with nearly all, and going through them line by line takes five to ten times as long.
+        """
+        found = _BLANK_OR_FOLDED.search(data, 0, min(self._limits.max_head, self._limits.max_header_line))
+        if found is None or data[0] <= 0x20 or found[0][-1:] != b"\n":
+            return 0
+        end = found.end()
+        # the lines are the headers, the one before them and the blank one
+        return end if data.count(b"\n", 0, end) - 2 <= self._limits.max_headers else 0
 
     def _check_size(self, end: int) -> None:
         """Refuse a line, or the lines up to here, that go up to `end`: whichever limit lies nearer was passed first."""

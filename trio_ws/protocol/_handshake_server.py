@@ -1,13 +1,9 @@
-"""The server's side of the opening handshake (RFC 6455 4.2): request bytes in, answer and `Protocol` out; knows no socket.
-
-What a request must be stands in `RULES`, in the order in which it is looked at, with the answer to one that is not.
-"""
+"""The server's side of the opening handshake (RFC 6455 4.2): request bytes in, answer and `Protocol` out; knows no socket."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from enum import Enum
 from http import HTTPStatus
 from typing import Final, Literal, cast
@@ -19,7 +15,6 @@ from ._errors import LocalProtocolError
 from ._handshake import (
     FRAMING,
     HOST,
-    VERSIONS,
     HandshakeFailed,
     HeadError,
     HeadReader,
@@ -29,6 +24,7 @@ from ._handshake import (
     parse_head,
     refuse_handshake_headers,
 )
+from ._handshake_rules import RULES, fields_of
 from ._headers import (
     Extension,
     ExtensionFactory,
@@ -40,7 +36,6 @@ from ._headers import (
     is_token,
     parse_extensions,
     parse_subprotocols,
-    split_list,
 )
 from ._limits import Limits
 from ._mask import MaskPool
@@ -57,7 +52,6 @@ class OriginPolicy(Enum):
 #: its visitor's cookies here (CWE-1385).
 SAME_ORIGIN: Final = OriginPolicy.SAME_ORIGIN
 
-_KEY = re.compile(r"[+/0-9A-Za-z]{22}==")  # 16 bytes in base64
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.\-]*)://(\[[^\[\]]+\]|[^\[\]:/?#@\s]+)(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
@@ -74,6 +68,7 @@ _UNREADABLE = {
     431: "The headers are too large or too many.",
 }
 
+#: One object for all requests where nearly all say the same: each keeps its headers as long as it lives.
 _FREQUENT = {
     text: text
     for text in (
@@ -91,79 +86,6 @@ _FREQUENT = {
         *(b"cache-control", b"pragma", b"Upgrade", b"websocket", b"13", b"no-cache"),
     )
 }
-
-_UPGRADE = ((b"upgrade", b"websocket"),)
-_SUPPORTED = (*_UPGRADE, (b"sec-websocket-version", b", ".join(b"%d" % version for version in VERSIONS)))
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What a request must be, and the answer to one that is not."""
-
-    holds: Callable[[Request], bool]
-    status: int
-    sentence: str
-    headers: Sequence[tuple[bytes, bytes]] = ()
-
-
-def _has_one_host(request: Request) -> bool:
-    hosts = request.headers.get_all("host")
-    return len(hosts) == 1 and HOST.fullmatch(hosts[0]) is not None
-
-
-def _has_no_body(request: Request) -> bool:
-    return not request.headers.get_all("transfer-encoding") and not int(
-        request.headers.get("content-length", "0")
-    )
-
-
-def _lists(request: Request, name: str, token: str) -> bool:
-    return token in (item.lower() for item in split_list(request.headers.get_all(name)))
-
-
-def _has_one_key(request: Request) -> bool:
-    keys = request.headers.get_all("sec-websocket-key")
-    return len(keys) == 1 and _KEY.fullmatch(keys[0]) is not None
-
-
-def _has_one_version(request: Request) -> bool:
-    return request.headers.get_all("sec-websocket-version") in [[str(version)] for version in VERSIONS]
-
-
-RULES = (
-    Rule(
-        lambda request: request.method == "GET",
-        405,
-        "A WebSocket handshake is a GET request.",
-        ((b"allow", b"GET"),),
-    ),
-    Rule(lambda request: request.http_version < "2", 505, "A WebSocket handshake is an HTTP/1.1 request."),
-    # RFC 9110 7.8: "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0 request."
-    Rule(
-        lambda request: request.http_version >= "1.1", 426, "A WebSocket handshake needs HTTP/1.1.", _UPGRADE
-    ),
-    Rule(_has_one_host, 400, "There must be exactly one Host header, with a host in it."),
-    Rule(_has_no_body, 400, "A WebSocket handshake has no body."),
-    Rule(
-        lambda r: _lists(r, "upgrade", "websocket"),
-        426,
-        "This address speaks WebSocket: ask for an upgrade.",
-        _UPGRADE,
-    ),
-    Rule(
-        lambda r: _lists(r, "connection", "upgrade"),
-        426,
-        "The Connection header must name the upgrade.",
-        _UPGRADE,
-    ),
-    Rule(_has_one_key, 400, "There must be exactly one Sec-WebSocket-Key header, with 16 bytes in base64."),
-    Rule(_has_one_version, 426, "The Sec-WebSocket-Version must be 13 or 8.", _SUPPORTED),
-)
-
-
-def _shared(text: bytes) -> bytes:
-    """Return one object for all requests where nearly all say the same: each keeps its headers as long as it lives."""
-    return _FREQUENT.get(text, text)
 
 
 class ServerHandshake:
@@ -237,10 +159,20 @@ class ServerHandshake:
     def _parse(self, head: bytes) -> Request:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.max_head)
         event = cast("h11.Request", parse_head(connection, head))
-        texts = (text.decode("latin-1") for text in (event.method, event.target, event.http_version))
-        method, target, http_version = texts
-        headers = Headers((_shared(name), _shared(value)) for name, value in event.headers)
-        return Request(method, target, headers, http_version)
+        shared = _FREQUENT.get
+        headers = Headers(
+            # `event.headers` itself has the names in lower case, but takes five times as long to say so
+            [
+                (shared(name := raw.lower(), name), shared(value, value))
+                for raw, value in event.headers.raw_items()
+            ]
+        )
+        return Request(
+            event.method.decode("latin-1"),
+            event.target.decode("latin-1"),
+            headers,
+            event.http_version.decode("latin-1"),
+        )
 
     def check(self) -> None:
         """Hold the request to the rules of RFC 6455 4.2.1, and its origin to what was configured.
@@ -248,27 +180,27 @@ class ServerHandshake:
         Raises:
             HandshakeFailed: it breaks one; `response` says which.
         """
+        request = self.request
+        fields = fields_of(request.headers)
         for rule in RULES:
-            if not rule.holds(self.request):
+            if not rule.holds(request, fields):
                 raise _refusal(rule.status, rule.sentence, headers=rule.headers)
-        headers = self.request.headers
         try:
-            self.proposed_subprotocols = tuple(parse_subprotocols(headers.get_all("sec-websocket-protocol")))
+            self.proposed_subprotocols = tuple(parse_subprotocols(fields.get(b"sec-websocket-protocol", ())))
         except ValueError as exc:
             sentence = "The Sec-WebSocket-Protocol header must list tokens, each once."
             raise _refusal(400, sentence, f"Invalid Sec-WebSocket-Protocol header: {exc}") from exc
-        offers = headers.get_all("sec-websocket-extensions")
+        offers = fields.get(b"sec-websocket-extensions")
         try:
             self._offers = parse_extensions(", ".join(offers)) if offers else []
         except ValueError as exc:
             sentence = "The Sec-WebSocket-Extensions header is malformed."
             raise _refusal(400, sentence, f"Invalid Sec-WebSocket-Extensions header: {exc}") from exc
-        version = int(headers.get("sec-websocket-version", ""))
-        self._check_origin("origin" if version == 13 else "sec-websocket-origin")
+        version = int(fields[b"sec-websocket-version"][0])
+        self._check_origin(fields.get(b"origin" if version == 13 else b"sec-websocket-origin", ()))
         self.version = version
 
-    def _check_origin(self, name: str) -> None:
-        values = self.request.headers.get_all(name)
+    def _check_origin(self, values: Sequence[str]) -> None:
         if len(values) > 1:
             raise _refusal(400, "There must be at most one Origin header.")
         origin = values[0] if values else None
@@ -326,6 +258,8 @@ class ServerHandshake:
 
     def _negotiate(self) -> tuple[list[tuple[str, Params]], list[Extension]]:
         """Return what is answered to the client's offers and agreed on: for each extension its first acceptable offer."""
+        if not self._offers:
+            return [], []
         factories = {factory.name: factory for factory in self._extensions}
         answers: list[tuple[str, Params]] = []
         extensions: list[Extension] = []
@@ -376,7 +310,7 @@ def _format_head(status: int, reason: bytes, headers: Iterable[tuple[bytes, byte
     return b"HTTP/1.1 %d %s\r\n%s\r\n" % (
         status,
         reason,
-        b"".join(b"%s: %s\r\n" % header for header in headers),
+        b"".join([b"%s: %s\r\n" % header for header in headers]),
     )
 
 

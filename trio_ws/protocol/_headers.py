@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeAlias, cast, overload
 
 #: What callers may give as headers: a mapping, or pairs where a name occurs more than once.
@@ -70,6 +71,12 @@ class ExtensionFactory(typing.Protocol):
         ...
 
 
+@lru_cache(maxsize=128)
+def _as_stored(name: str) -> bytes:
+    """Return a name as `Headers` has it; programs ask for few, and for each connection for the same ones."""
+    return name.lower().encode()
+
+
 class Headers(list[tuple[bytes, bytes]]):
     """Headers as they stood on the wire: pairs in order, names in lower case."""
 
@@ -80,11 +87,15 @@ class Headers(list[tuple[bytes, bytes]]):
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the first value of `name` in any case, else `default`."""
-        return next(iter(self.get_all(name)), default)
+        wanted = _as_stored(name)
+        for key, value in self:
+            if key == wanted:
+                return value.decode("latin-1")
+        return default
 
     def get_all(self, name: str) -> list[str]:
         """Return every value of `name` in any case, in order."""
-        wanted = name.lower().encode()
+        wanted = _as_stored(name)
         return [value.decode("latin-1") for key, value in self if key == wanted]
 
 

@@ -7,6 +7,7 @@ import sys
 import trio
 
 from ._accel import Transport
+from ._accepted import AcceptedStream
 from ._base import BATCH, HIGH_WATER, LOW_WATER, Chunk, Receiver, log_failure
 from ._dial import dial_tcp, dial_unix, start_tls
 from ._listen import UnixListener, accept_forever, open_tcp_listeners, open_unix_listener
@@ -28,7 +29,7 @@ def make_transport(stream: trio.abc.Stream, *, read_size: int = BATCH) -> Transp
     """
     if read_size < 1:
         raise ValueError(f"read_size must be at least 1 byte, not {read_size}")
-    if sys.platform != "win32" and isinstance(stream, trio.SocketStream):
+    if sys.platform != "win32" and isinstance(stream, trio.SocketStream | AcceptedStream):
         return SocketTransport(stream, current_poller, read_size)
     return StreamTransport(stream, read_size)
 
@@ -36,6 +37,7 @@ def make_transport(stream: trio.abc.Stream, *, read_size: int = BATCH) -> Transp
 __all__ = [
     "HIGH_WATER",
     "LOW_WATER",
+    "AcceptedStream",
     "Chunk",
     "Receiver",
     "Transport",

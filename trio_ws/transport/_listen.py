@@ -7,15 +7,20 @@ import os
 import socket
 import stat
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import trio
 
+from ._accepted import AcceptedStream
 from ._base import log_failure
 
+if sys.platform != "win32":  # there is neither epoll nor kqueue
+    from ._polling import current_poller
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
 # Seconds between two tries while accepting fails: short enough to be back soon after descriptors are free again, long
 # enough that failing costs nothing.
@@ -26,12 +31,13 @@ _LAST_BACK_OFF: Final = 1.0
 # connections.
 _BACKLOG: Final = 0xFFFF
 
-_StreamT = TypeVar("_StreamT", bound=trio.abc.Stream)
+# Connections accepted in one go. What the first steps of their tasks take, 2 ms in all, is how long others wait.
+_TOGETHER: Final = 16
 
 
 async def accept_forever(
-    listener: trio.abc.Listener[_StreamT],
-    handler: Callable[[_StreamT], Awaitable[object]],
+    listener: trio.abc.Listener[trio.abc.Stream],
+    handler: Callable[[trio.abc.Stream], Awaitable[object]],
     nursery: trio.Nursery,
 ) -> None:
     """Start ``handler(stream)`` in *nursery* for each connection, until *listener* is closed.
@@ -44,20 +50,78 @@ async def accept_forever(
     """
     back_off = _FIRST_BACK_OFF
     logged: int | None = None
-    while True:
-        try:
-            stream = await listener.accept()
-        except trio.ClosedResourceError:
-            return
-        except OSError as exc:
-            if exc.errno != logged:
-                log_failure("accepting connections fails; retrying until it works again", exc)
-                logged = exc.errno
-            await trio.sleep(back_off)
-            back_off = min(2 * back_off, _LAST_BACK_OFF)
-        else:
-            back_off, logged = _FIRST_BACK_OFF, None
-            nursery.start_soon(handler, stream)
+    with _accepting(listener) as accept:
+        while True:
+            try:
+                streams = await accept()
+            except trio.ClosedResourceError:
+                return
+            except OSError as exc:
+                if exc.errno != logged:
+                    log_failure("accepting connections fails; retrying until it works again", exc)
+                    logged = exc.errno
+                await trio.sleep(back_off)
+                back_off = min(2 * back_off, _LAST_BACK_OFF)
+            else:
+                back_off, logged = _FIRST_BACK_OFF, None
+                for stream in streams:
+                    nursery.start_soon(handler, stream)
+
+
+@contextmanager
+def _accepting(
+    listener: trio.abc.Listener[trio.abc.Stream],
+) -> Generator[Callable[[], Awaitable[Sequence[trio.abc.Stream]]]]:
+    """Return what waits for the next connections of *listener*: several at once if it is a socket."""
+    if not isinstance(listener, trio.SocketListener | UnixListener) or listener.socket.fileno() == -1:
+
+        async def accept() -> Sequence[trio.abc.Stream]:
+            return [await listener.accept()]
+
+        yield accept
+        return
+    sock = listener.socket
+    # the same descriptor, to be accepted from without waiting, which Trio's sockets do not offer
+    twin = socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
+    try:
+        twin.setblocking(False)
+        with _poller_held():
+            yield partial(_accept_together, listener, twin)
+    finally:
+        twin.detach()
+
+
+async def _accept_together(
+    listener: trio.SocketListener | UnixListener, twin: socket.socket
+) -> Sequence[trio.abc.Stream]:
+    """Wait for connections and accept those that are there."""
+    if listener.socket.fileno() == -1:
+        raise trio.ClosedResourceError("the listener was closed")
+    await trio.lowlevel.wait_readable(listener.socket)
+    streams: list[trio.abc.Stream] = []
+    try:
+        while len(streams) < _TOGETHER and listener.socket.fileno() != -1:
+            streams.append(AcceptedStream(*twin.accept()))
+    except BlockingIOError:
+        pass
+    except OSError:
+        if not streams:  # Trio knows which errors pass with their connection; the others it raises
+            streams.append(await listener.accept())
+    return streams
+
+
+@contextmanager
+def _poller_held() -> Generator[None]:
+    """Let the poller go on between the connections."""
+    if sys.platform == "win32":
+        yield
+        return
+    poller = current_poller()
+    poller.hold()
+    try:
+        yield
+    finally:
+        poller.release()
 
 
 async def open_tcp_listeners(

@@ -8,6 +8,7 @@ cdef double _SLICE
 cdef class Poller:
     cdef readonly dict sockets
     cdef readonly object due
+    cdef readonly Py_ssize_t held
     cdef public object flusher
     cdef public bint again
     cdef readonly double now
@@ -18,6 +19,8 @@ cdef class Poller:
 
     cpdef object add(self, int fd, transport)
     cpdef object remove(self, int fd)
+    cpdef object hold(self)
+    cpdef object release(self)
     cpdef object watch(self, int fd, old, new)
     cpdef object call_soon(self, transport)
     cpdef object wake_flusher(self)

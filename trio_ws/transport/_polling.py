@@ -86,8 +86,8 @@ class Poll(trio.abc.Instrument):
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def _retired(self) -> bool:
-        """Whether this poller is over, as it is once no socket is left and nobody waits to be told so."""
-        if self.poller.sockets or self.poller.due:
+        """Whether this poller is over, as it is once no socket is left and nobody waits for one, or to be told so."""
+        if self.poller.sockets or self.poller.due or self.poller.held:
             return False
         if _running.get() is self:
             _running.set(None)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from . import _base, _poller  # pyright: ignore[reportPrivateUsage]  # a module of this package
+from ._accepted import AcceptedStream, detach
 from ._base import BATCH, LOW_WATER, Chunk, Receiver, log_failure
 from ._ready import ERROR, HANGUP, READ, WRITE
 
@@ -41,7 +42,7 @@ _NEW, _OPEN, _ENDING, _ENDED, _CLOSING, _FAILED, _ABORTED, _LOST = range(8)
 
 
 class SocketTransport(_base.Transport):
-    """A connected stream socket, taken over from a `trio.SocketStream` (which has set TCP_NODELAY where there is TCP).
+    """A connected stream socket, taken over from a stream (which has set TCP_NODELAY where there is TCP).
 
     The socket moves out of *stream* at `start`; from then on *stream* counts as closed, so read its addresses before.
     *current_poller* returns the poller of the Trio run. *read_size* bounds one read; 64 KiB at most, so that nobody waits
@@ -75,10 +76,13 @@ class SocketTransport(_base.Transport):
     _fd: int
 
     def __init__(
-        self, stream: trio.SocketStream, current_poller: Callable[[], _poller.Poller], read_size: int = BATCH
+        self,
+        stream: trio.SocketStream | AcceptedStream,
+        current_poller: Callable[[], _poller.Poller],
+        read_size: int = BATCH,
     ) -> None:
         super().__init__()
-        self._stream: trio.SocketStream | None = stream
+        self._stream: trio.SocketStream | AcceptedStream | None = stream
         self._current_poller = current_poller
         self._read_size = min(read_size, BATCH)
         self._phase = _NEW
@@ -101,14 +105,10 @@ class SocketTransport(_base.Transport):
 
     def start(self, receiver: Receiver, nursery: trio.Nursery) -> None:
         assert self._stream is not None, "start() is called once"
-        taken = self._stream.socket
-        if taken.fileno() == -1:
+        if self._stream.socket.fileno() == -1:
             raise trio.ClosedResourceError("the stream is closed already")
         self._poll = self._current_poller()
-        self._stream = None
-        trio.lowlevel.notify_closing(taken)  # what Trio's own set remembers of it would cost at every packet
-        self._sock = socket.socket(taken.family, taken.type, taken.proto, taken.detach())
-        self._sock.setblocking(False)
+        self._sock, self._stream = detach(self._stream), None
         self._fd = self._sock.fileno()
         self._receiver = receiver
         self._phase = _OPEN
@@ -318,6 +318,8 @@ class SocketTransport(_base.Transport):
         else:
             self._eof = True
             self._receiver.eof_received()
+            if self._phase == _CLOSING and self._queue is None and self._error is None:
+                self.lose(None)
 
     def _ignore(self, events: int) -> None:
         """Deal with news about input nobody reads, so that the kernel does not repeat it for ever."""
