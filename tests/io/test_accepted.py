@@ -102,7 +102,7 @@ async def test_a_transport_takes_the_socket_over(waited: bool) -> None:
             with pytest.raises(trio.ClosedResourceError):
                 await accepted.receive_some()
             await accepted.aclose()  # is no longer its own to close
-            transport.write(b"out")
+            transport.write((b"out",))
             assert await client.receive_some() == b"out"
             await client.send_all(b"in")
             await recorder.until_received(2)
