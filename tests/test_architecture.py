@@ -25,9 +25,9 @@ PROTOCOL = (
     "_protocol > _handshake > _handshake_client, _handshake_server > __init__",
 )
 TRANSPORT = (
-    "_base > _poller > _socket > _dial > _proxy > __init__",
+    "_base > _poller > _polled, _socket > _dial > _proxy > __init__",
     "_base > _stream > _dial > _proxy > __init__",
-    "_socket, _stream > _listen > __init__",
+    "_polled, _socket, _stream > _listen > __init__",
 )
 CONNECTION = (
     "_errors, _config, _timers, _endpoint, _sendable > _inbox, _pings > _outbox, _pieces > _link > _connection > _prepared, _bytestream",

@@ -10,6 +10,8 @@ from typing import cast
 
 import trio
 
+from .transport import socket_below
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -42,7 +44,7 @@ def tls_of(stream: trio.abc.Stream) -> trio.SSLStream[trio.abc.Stream] | None:
 _parse_address = lru_cache(maxsize=1024)(ipaddress.ip_address)
 
 
-def endpoint_of(sock: trio.socket.SocketType, name: object, is_ssl: bool) -> Endpoint | str:
+def endpoint_of(sock: trio.socket.SocketType | socket.socket, name: object, is_ssl: bool) -> Endpoint | str:
     """Return the endpoint for a name as the socket module gives it; a path, or '' for one without a name, stays text."""
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         # a scoped IPv6 address carries its interface behind a percent sign, which ipaddress understands
@@ -55,9 +57,9 @@ def endpoints(stream: trio.abc.Stream) -> tuple[Endpoint | str, Endpoint | str]:
     """Return the local and the remote end of a stream: endpoints for TCP, paths for Unix sockets, else its repr."""
     tls = tls_of(stream)
     inner, is_ssl = (stream, False) if tls is None else (tls.transport_stream, True)
-    if not isinstance(inner, trio.SocketStream):
+    sock = socket_below(inner)
+    if sock is None:
         return repr(stream), repr(stream)
-    sock = inner.socket
     try:
         remote = endpoint_of(sock, sock.getpeername(), is_ssl)
     except OSError:  # the peer is gone already

@@ -12,6 +12,7 @@ next turn: corked writes, and news for a receiver that came up inside one of the
 from __future__ import annotations
 
 import select
+import socket
 import sys
 from collections import deque
 from time import perf_counter
@@ -106,6 +107,15 @@ class Served(Protocol):
 
     def lose(self, exc: Exception | None) -> None:
         """Give up and tell the receiver. Never raises."""
+
+
+def take_socket(stream: trio.SocketStream) -> socket.socket:
+    """Move the socket out of *stream*, which counts as closed from then on."""
+    taken = stream.socket
+    trio.lowlevel.notify_closing(taken)  # what Trio's own set remembers of it would cost at every packet
+    sock = socket.socket(taken.family, taken.type, taken.proto, taken.detach())
+    sock.setblocking(False)
+    return sock
 
 
 _running: trio.lowlevel.RunVar[Poller | None] = trio.lowlevel.RunVar("trio_ws poller", default=None)

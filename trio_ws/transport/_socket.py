@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ._base import BATCH, LOW_WATER, Chunk, Receiver, Transport, log_failure
-from ._poller import ERROR, HANGUP, READ, WRITE, Poller
+from ._poller import ERROR, HANGUP, READ, WRITE, Poller, take_socket
 
 assert sys.platform != "win32", "Windows has neither epoll nor kqueue"
 
@@ -101,14 +101,11 @@ class SocketTransport(Transport):
 
     def start(self, receiver: Receiver, nursery: trio.Nursery) -> None:
         assert self._stream is not None, "start() is called once"
-        taken = self._stream.socket
-        if taken.fileno() == -1:
+        if self._stream.socket.fileno() == -1:
             raise trio.ClosedResourceError("the stream is closed already")
         self._poller = Poller.current()
+        self._sock = take_socket(self._stream)
         self._stream = None
-        trio.lowlevel.notify_closing(taken)  # what Trio's own set remembers of it would cost at every packet
-        self._sock = socket.socket(taken.family, taken.type, taken.proto, taken.detach())
-        self._sock.setblocking(False)
         self._fd = self._sock.fileno()
         self._receiver = receiver
         self._phase = _OPEN
