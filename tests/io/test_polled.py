@@ -22,6 +22,7 @@ from tests.io.transport_kit import (
     tls_contexts,
     unix_pair,
 )
+from trio_ws import Endpoint, WebSocketRequest, WebSocketServer, serve_websocket, wrap_client_stream
 from trio_ws.transport import PolledListener, start_tls
 from trio_ws.transport._polled import PolledStream
 from trio_ws.transport._poller import Poller
@@ -456,6 +457,32 @@ async def test_no_descriptor_and_no_task_stays() -> None:
         assert poll_sets() == sets_before
         assert tasks() == tasks_before
         peer.close()
+
+
+async def test_a_server_with_tls_waits_through_the_poller_and_knows_its_addresses() -> None:
+    server_context, client_context = tls_contexts()
+    ends: list[tuple[Endpoint | str, Endpoint | str]] = []
+
+    async def handler(request: WebSocketRequest) -> None:
+        ws = await request.accept()
+        ends.append((ws.local, ws.remote))
+        await ws.send_message("hello")
+        await ws.wait_closed()
+
+    async with trio.open_nursery() as nursery:
+        server: WebSocketServer = await nursery.start(
+            serve_websocket, handler, "127.0.0.1", 0, server_context
+        )
+        [listening] = server.listeners
+        sets_before = poll_sets()
+        stream = await trio.open_ssl_over_tcp_stream("localhost", server.port, ssl_context=client_context)
+        async with await wrap_client_stream(nursery, stream, "localhost", "/") as client:
+            assert await client.get_message() == "hello"
+            assert poll_sets() == sets_before + 1
+            assert ends == [(listening, client.local)]
+            assert isinstance(listening, Endpoint)
+            assert listening.is_ssl
+        nursery.cancel_scope.cancel()
 
 
 def test_the_end_of_the_run_closes_it() -> None:

@@ -397,6 +397,37 @@ async def test_closing_drops_what_was_gathered() -> None:
     assert recorder.events == ["lost"]
 
 
+async def test_nothing_is_handed_over_after_closing_by_a_stream_that_fails_when_it_is_cancelled() -> None:
+    class Rude(Batches):
+        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+            try:
+                return await super().receive_some(max_bytes)
+            except trio.Cancelled:
+                raise BreakageError from None
+
+    async with gathering(Rude([b"x"] * 1000)) as (transport, recorder):
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        transport.close()
+        await recorder.until_seen("lost")
+    assert recorder.events == ["lost"]
+
+
+async def test_reading_is_resumed_after_the_paused_reader_has_gone() -> None:
+    ours, peer = await open_pair("lockstep")
+    async with started(ours) as (transport, recorder):
+        transport.pause_reading()
+        await trio.testing.wait_all_tasks_blocked()
+        transport.write(b"still to be written")
+        transport.close()
+        await trio.testing.wait_all_tasks_blocked()
+        transport.resume_reading()
+        assert await receive_exactly(peer, 19) == b"still to be written"
+        await recorder.until_seen("lost")
+    assert recorder.reasons == [None]
+    await trio.aclose_forcefully(peer)
+
+
 @pytest.mark.parametrize(("kind", "sizes"), [("polled", [40000]), ("tls", [16384, 16384, 7232])])
 async def test_records_that_arrived_together(kind: str, sizes: list[int]) -> None:
     ours, peer = await open_pair(kind)

@@ -16,7 +16,7 @@ import trio
 from trio.lowlevel import checkpoint_if_cancelled, current_task, reschedule, wait_task_rescheduled
 
 from ._base import BATCH
-from ._poller import ERROR, HANGUP, READ, WRITE, Poller, take_socket
+from ._poller import READ, WRITE, Poller, take_socket
 
 assert sys.platform != "win32", "Windows has neither epoll nor kqueue"
 
@@ -172,7 +172,7 @@ class PolledStream(trio.abc.Stream):
     def serve(self, events: int) -> None:
         """Read what has arrived, and let those go on who wait."""
         if events & ~WRITE:
-            self._input(events)
+            self._input()
         if events & ~READ and self._writer is not None:
             task, self._writer = self._writer, None
             reschedule(task)
@@ -231,10 +231,11 @@ class PolledStream(trio.abc.Stream):
         except OSError as exc:
             raise trio.BrokenResourceError(f"the connection is lost: {exc}") from exc
 
-    def _input(self, events: int) -> None:
+    def _input(self) -> None:
         if self._data or self._over:
-            # Nobody wants more for now: the kernel is not to repeat it for ever, nor what cannot be masked.
-            self._watch(0 if events & (ERROR | HANGUP) else self._want & ~READ)
+            # Nobody wants more for now, and the kernel is not to repeat it for ever. What cannot be masked is not told of
+            # a descriptor that is not in the set, and wakes who waits for room in one that is.
+            self._watch(self._want & ~READ)
             return
         try:
             self._data = self.socket.recv(BATCH)
@@ -278,7 +279,7 @@ class PolledStream(trio.abc.Stream):
         self._poller.remove(self._fd)
         with suppress(OSError):
             self.socket.close()
-        self._data, self._over = b"", True
+        self._over = True
         self._wake_reader()
         if self._writer is not None:
             task, self._writer = self._writer, None
