@@ -29,10 +29,11 @@ PROTOCOL = (
     "_handshake > _handshake_rules > _handshake_server",
 )
 TRANSPORT = (
-    "_base > _accepted, _poller > _socket > _accel > _polling, _stream > _dial > _proxy > __init__",
-    "_ready > _poller, _socket, _polling",
+    "_base > _accepted, _poller > _socket > _accel > _polling > _polled > _dial > _proxy > __init__",
+    "_accel > _stream > _dial",
+    "_ready > _poller, _socket, _polling, _polled",
     "_base_c > _poller_c > _socket_c > _accel",
-    "_accel, _polling, _stream > _listen > __init__",
+    "_accel, _polled, _stream > _listen > __init__",
 )
 CONNECTION = (
     "_errors, _config, _timers, _endpoint, _sendable > _inbox, _pings > _channel > _outbox, _pieces > _link > _connection > _prepared, _bytestream",

@@ -19,7 +19,7 @@ import trio
 
 from . import Endpoint, Headers, Response, WebSocketServer
 from ._cli_screen import Status, complain, describe, reason_of, remark, show
-from .transport import open_tcp_listeners, open_unix_listener
+from .transport import PolledListener, open_tcp_listeners, open_unix_listener
 
 if TYPE_CHECKING:
     import argparse
@@ -69,7 +69,7 @@ async def _listen(options: argparse.Namespace) -> Sequence[trio.abc.Listener[tri
     if options.tls:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(*options.tls)
-    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]
+    listeners: Sequence[trio.abc.Listener[trio.SocketStream]]
     if options.unix:
         listeners = [await open_unix_listener(options.unix)]
     else:
@@ -77,7 +77,7 @@ async def _listen(options: argparse.Namespace) -> Sequence[trio.abc.Listener[tri
         listeners = await open_tcp_listeners(port, host=options.host or DEFAULT_HOST)
     if context is None:
         return listeners
-    return [trio.SSLListener(listener, context) for listener in listeners]
+    return [trio.SSLListener(PolledListener(listener), context) for listener in listeners]
 
 
 def browsable(where: Endpoint | str) -> str:

@@ -10,7 +10,7 @@ from typing import cast
 
 import trio
 
-from .transport import AcceptedStream
+from .transport import AcceptedStream, socket_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,9 @@ def endpoints(stream: trio.abc.Stream) -> tuple[Endpoint | str, Endpoint | str]:
         return endpoint_of(family, accepted.getsockname(), False), endpoint_of(family, stream.peer, False)
     tls = tls_of(stream)
     inner, is_ssl = (stream, False) if tls is None else (tls.transport_stream, True)
-    if not isinstance(inner, trio.SocketStream):
+    sock = socket_below(inner)
+    if sock is None:
         return repr(stream), repr(stream)
-    sock = inner.socket
     try:
         remote = endpoint_of(sock.family, sock.getpeername(), is_ssl)
     except OSError:  # the peer is gone already

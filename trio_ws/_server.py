@@ -21,7 +21,7 @@ from ._errors import ConnectionClosed, HandshakeError
 from ._request import Answer, WebSocketRequest, receive_request
 from ._timers import Alarm
 from .protocol import State, encode_close
-from .transport import UnixListener, accept_forever, log_failure, open_tcp_listeners
+from .transport import PolledListener, UnixListener, accept_forever, log_failure, open_tcp_listeners
 
 if TYPE_CHECKING:
     import ssl
@@ -61,9 +61,10 @@ async def serve_websocket(
     Cancellation: as for `WebSocketServer.run`.
     """
     ServerConfig.of(options)  # what is wrong with them is told before anything is opened
-    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] = await open_tcp_listeners(port, host=host)
+    tcp = await open_tcp_listeners(port, host=host)
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] = tcp
     if ssl_context is not None:
-        listeners = [trio.SSLListener(listener, ssl_context) for listener in listeners]
+        listeners = [trio.SSLListener(PolledListener(listener), ssl_context) for listener in tcp]
     server = WebSocketServer(handler, listeners, handler_nursery=handler_nursery, **options)
     await server.run(task_status=task_status)
 
@@ -335,7 +336,9 @@ def _listening(listener: trio.abc.Listener[trio.abc.Stream]) -> Endpoint | str:
     inner: object = listener
     is_ssl = isinstance(listener, trio.SSLListener)
     if is_ssl:
-        inner = cast("trio.SSLListener[trio.SocketStream]", listener).transport_listener
+        inner = cast("trio.SSLListener[trio.abc.Stream]", listener).transport_listener
+    if isinstance(inner, PolledListener):
+        inner = inner.listener
     if isinstance(inner, trio.SocketListener):
         return endpoint_of(inner.socket.family, inner.socket.getsockname(), is_ssl)
     return inner.path if isinstance(inner, UnixListener) else repr(inner)

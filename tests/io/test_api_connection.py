@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from tests.io.api_kit import client_and_peer, closed_error, server_and_peer
-from tests.io.transport_kit import open_pair
+from tests.io.transport_kit import TLS, open_pair
 from trio_ws import (
     CloseReason,
     ConnectionClosed,
@@ -60,8 +60,9 @@ async def test_ends_over_tcp() -> None:
         assert client.local.url == f"ws://127.0.0.1:{client.local.port}"
 
 
-async def test_ends_over_tls() -> None:
-    async with open_connection_pair(await open_pair("tls")) as (client, server):
+@pytest.mark.parametrize("kind", TLS)
+async def test_ends_over_tls(kind: str) -> None:
+    async with open_connection_pair(await open_pair(kind)) as (client, server):
         assert isinstance(server.local, Endpoint)
         assert server.local == client.remote
         assert server.local.is_ssl

@@ -40,7 +40,7 @@ from trio_ws.testing import (
 # open_connection_pair
 
 
-@pytest.mark.parametrize("kind", ["memory", "lockstep", "tcp", "unix", "tls"])
+@pytest.mark.parametrize("kind", ["memory", "lockstep", "tcp", "unix", "tls", "polled"])
 async def test_pair_over_streams_of_every_kind(kind: str) -> None:
     async with open_connection_pair(await open_pair(kind), subprotocol="chat", resource="/a?b") as pair:
         client, server = pair

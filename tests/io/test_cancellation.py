@@ -40,9 +40,9 @@ from trio_ws.testing import ConnectionPair, RawPeer, handshake_request, open_con
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 #: SocketTransport over TCP, and StreamTransport over memory and over TLS.
-every_kind = pytest.mark.parametrize("kind", ["tcp", "memory", "tls"])
+every_kind = pytest.mark.parametrize("kind", ["tcp", "memory", "tls", "polled"])
 #: Those whose peer can make a writer wait.
-bounded_kind = pytest.mark.parametrize("kind", ["tcp", "lockstep", "tls"])
+bounded_kind = pytest.mark.parametrize("kind", ["tcp", "lockstep", "tls", "polled"])
 
 #: More moments than any operation here has.
 ENDLESS = 2000

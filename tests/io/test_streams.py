@@ -10,16 +10,17 @@ import trio.testing
 from tests.io.transport_kit import (
     PATIENCE,
     STREAMS,
+    TLS,
     Recorder,
     open_pair,
     pattern,
     receive_exactly,
     socket_of,
-    tls_pair,
     wired,
     wrap,
 )
 from trio_ws.transport import Transport, make_transport
+from trio_ws.transport._stream import StreamTransport
 
 every_stream = pytest.mark.parametrize("kind", STREAMS)
 
@@ -300,8 +301,148 @@ async def test_small_chunks_are_joined() -> None:
     assert sizes == [65536, 65536, 65536, 65536, 300000 - 4 * 65536]
 
 
-async def test_tls_cut_off_is_no_clean_end() -> None:
-    ours, peer = await tls_pair()
+class Batches(Scripted):
+    """Gives one read after the other, and says when there is none left."""
+
+    def __init__(self, *batches: list[bytes]) -> None:
+        super().__init__()
+        self.batches = list(batches)
+        self.on_idle: Callable[[], None] | None = None
+        self.go_on = trio.Semaphore(0)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        await self._do("receive_some")
+        await trio.lowlevel.checkpoint()
+        if not self.batches[0]:
+            assert self.on_idle is not None
+            self.on_idle()
+            await self.go_on.acquire()
+            del self.batches[0]
+        assert max_bytes is not None
+        data = self.batches[0].pop(0)
+        if len(data) > max_bytes:
+            self.batches[0].insert(0, data[max_bytes:])
+        return data[:max_bytes]
+
+
+@asynccontextmanager
+async def gathering(stream: Batches, read_size: int = 65536) -> AsyncGenerator[tuple[Transport, Recorder]]:
+    transport, recorder = StreamTransport(stream, read_size, stream), Recorder()
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            transport.start(recorder, nursery)
+            try:
+                yield transport, recorder
+            finally:
+                transport.abort()
+    assert recorder.events.count("lost") == 1
+    assert recorder.events[-1] == "lost"
+    assert stream.on_idle is None  # else the two would keep each other
+
+
+async def test_what_has_arrived_together_is_handed_over_together() -> None:
+    stream = Batches([b"one ", b"two ", b"three "], [b"four "], [b"five ", b"six"])
+    async with gathering(stream) as (_, recorder):
+        await recorder.until_seen("data")
+        assert recorder.received == b"one two three "
+        stream.go_on.release()
+        await recorder.until_received(19)
+        stream.go_on.release()
+        await recorder.until_received(27)
+    assert recorder.received == b"one two three four five six"
+    assert recorder.sizes == [14, 5, 8]
+
+
+async def test_reads_are_gathered_up_to_the_size_of_one() -> None:
+    stream = Batches([b"a" * 4, b"b" * 4, b"c" * 4, b"d" * 25])
+    async with gathering(stream, 10) as (_, recorder):
+        await recorder.until_received(37)
+    assert recorder.received == b"aaaabbbbcccc" + b"d" * 25
+    assert recorder.sizes == [10, 10, 10, 7]
+
+
+@pytest.mark.parametrize("failure", [None, breaks])
+async def test_the_end_comes_behind_what_was_gathered(failure: Callable[[], object] | None) -> None:
+    stream = Batches([b"last ", b"words", b""])
+
+    def fail_in_the_end() -> None:
+        if failure is not None and len(stream.batches[0]) == 1:
+            failure()
+
+    stream.instead["receive_some"] = fail_in_the_end
+    async with gathering(stream) as (_, recorder):
+        await recorder.until_seen("lost" if failure else "eof")
+    assert recorder.received == b"last words"
+    assert recorder.events == (["data", "lost"] if failure else ["data", "eof", "lost"])
+
+
+async def test_a_failed_write_hands_over_what_was_gathered_by_then() -> None:
+    stream = Batches([b"x"] * 1000)
+    stream.instead["send_all"] = breaks
+    async with gathering(stream) as (transport, recorder):
+        transport.write((b"fails",))
+        await recorder.until_seen("lost")
+    assert recorder.events == ["data", "lost"]
+    assert 0 < len(recorder.received) < 1000
+    assert isinstance(recorder.reasons[0], BreakageError)
+
+
+async def test_closing_drops_what_was_gathered() -> None:
+    stream = Batches([b"x"] * 1000)
+    async with gathering(stream) as (transport, recorder):
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        transport.close()
+        await recorder.until_seen("lost")
+    assert recorder.events == ["lost"]
+
+
+async def test_nothing_is_handed_over_after_closing_by_a_stream_that_fails_when_it_is_cancelled() -> None:
+    class Rude(Batches):
+        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+            try:
+                return await super().receive_some(max_bytes)
+            except trio.Cancelled:
+                raise BreakageError from None
+
+    async with gathering(Rude([b"x"] * 1000)) as (transport, recorder):
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        transport.close()
+        await recorder.until_seen("lost")
+    assert recorder.events == ["lost"]
+
+
+async def test_reading_is_resumed_after_the_paused_reader_has_gone() -> None:
+    ours, peer = await open_pair("lockstep")
+    async with started(ours) as (transport, recorder):
+        transport.pause_reading()
+        await trio.testing.wait_all_tasks_blocked()
+        transport.write((b"still to be written",))
+        transport.close()
+        await trio.testing.wait_all_tasks_blocked()
+        transport.resume_reading()
+        assert await receive_exactly(peer, 19) == b"still to be written"
+        await recorder.until_seen("lost")
+    assert recorder.reasons == [None]
+    await trio.aclose_forcefully(peer)
+
+
+@pytest.mark.parametrize(("kind", "sizes"), [("polled", [40000]), ("tls", [16384, 16384, 7232])])
+async def test_records_that_arrived_together(kind: str, sizes: list[int]) -> None:
+    ours, peer = await open_pair(kind)
+    data = pattern(40000)
+    await peer.send_all(data)
+    async with started(ours) as (_, recorder):
+        await recorder.until_received(len(data))
+    assert recorder.received == data
+    assert recorder.sizes == sizes
+    await trio.aclose_forcefully(peer)
+
+
+@pytest.mark.parametrize("kind", TLS)
+async def test_tls_cut_off_is_no_clean_end(kind: str) -> None:
+    ours, peer = await open_pair(kind)
     async with started(ours) as (_, recorder):
         await peer.send_all(b"half a conversation")
         socket_of(peer).shutdown(trio.socket.SHUT_WR)
@@ -312,8 +453,9 @@ async def test_tls_cut_off_is_no_clean_end() -> None:
     await trio.aclose_forcefully(peer)
 
 
-async def test_tls_closed_in_order_by_both() -> None:
-    ours, peer = await tls_pair()
+@pytest.mark.parametrize("kind", TLS)
+async def test_tls_closed_in_order_by_both(kind: str) -> None:
+    ours, peer = await open_pair(kind)
     async with started(ours) as (transport, recorder):
         transport.write((b"bye",))
         transport.close()

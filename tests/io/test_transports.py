@@ -14,6 +14,7 @@ from tests.io.transport_kit import (
     MUCH,
     PATIENCE,
     RESETTABLE,
+    TLS,
     Recorder,
     Wired,
     open_pair,
@@ -287,7 +288,7 @@ async def test_end_flushes_and_reading_goes_on(kind: str) -> None:
         w.transport.end()
         w.transport.write((b"too late",))
         assert await receive_exactly(w.peer, len(data)) == data
-        assert w.transport.can_end is (kind != "tls")
+        assert w.transport.can_end is (kind not in TLS)
         if w.transport.can_end:
             assert await w.peer.receive_some() == b""
         await w.peer.send_all(b"still heard")
@@ -343,7 +344,7 @@ async def test_abort_drops_what_is_queued(kind: str) -> None:
         assert w.recorder.events == ["lost"]
         assert w.recorder.reasons == [None]
         received = bytearray()
-        with pytest.raises(trio.BrokenResourceError) if kind == "tls" else trio.CancelScope():
+        with pytest.raises(trio.BrokenResourceError) if kind in TLS else trio.CancelScope():
             while data := await w.peer.receive_some(65536):
                 received += data
         assert len(received) < MUCH
@@ -552,7 +553,7 @@ async def test_starting_in_a_nursery_that_is_over() -> None:
     assert await peer.receive_some() == b"still mine"
 
 
-@pytest.mark.parametrize("kind", ["tcp", "tls"])
+@pytest.mark.parametrize("kind", ["tcp", *TLS])
 async def test_small_writes_do_not_wait_for_more(kind: str) -> None:
     ours, peer = await open_pair(kind)
     assert socket_of(ours).getsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY)

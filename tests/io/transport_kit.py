@@ -8,24 +8,28 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
-from typing import cast
+from typing import TypeVar, cast
 
 import trio
 import trio.testing
 import trustme
 
 from trio_ws.transport import Transport, make_transport
+from trio_ws.transport._polled import PolledStream
 from trio_ws.transport._stream import StreamTransport
 
 #: SocketTransport over TCP and Unix sockets; StreamTransport over a memory stream, over one that takes a write only when
-#: it is read, over plain TCP (as on Windows), and over TLS on TCP.
-KINDS = ["tcp", "unix", "memory", "lockstep", "stream", "tls"]
+#: it is read, over plain TCP (as on Windows), over TLS on TCP, and over TLS on a PolledStream.
+KINDS = ["tcp", "unix", "memory", "lockstep", "stream", "tls", "polled"]
 #: Those whose peer can make a writer wait.
 BOUNDED = [kind for kind in KINDS if kind != "memory"]
 #: Those over a kernel's socket that can be reset.
-RESETTABLE = ["tcp", "stream", "tls"]
+RESETTABLE = ["tcp", "stream", "tls", "polled"]
 SOCKETS = ["tcp", "unix"]
+TLS = ["tls", "polled"]
 STREAMS = [kind for kind in KINDS if kind not in SOCKETS]
+
+AnyStream = TypeVar("AnyStream", bound=trio.abc.Stream)
 
 #: More than all the buffers of kernel, TLS and transport together.
 MUCH = 16 * 2**20
@@ -113,7 +117,18 @@ def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 async def tls_pair() -> tuple[trio.SSLStream[trio.SocketStream], trio.SSLStream[trio.SocketStream]]:
+    return await shake_hands(*await tcp_pair())
+
+
+async def polled_pair() -> tuple[trio.SSLStream[PolledStream], trio.SSLStream[trio.SocketStream]]:
     accepted, connected = await tcp_pair()
+    return await shake_hands(PolledStream(accepted), connected)
+
+
+async def shake_hands(
+    accepted: AnyStream, connected: trio.SocketStream
+) -> tuple[trio.SSLStream[AnyStream], trio.SSLStream[trio.SocketStream]]:
+    """Speak TLS on two ends."""
     server_context, client_context = tls_contexts()
     server = trio.SSLStream(accepted, server_context, server_side=True)
     client = trio.SSLStream(connected, client_context, server_hostname="localhost")
@@ -134,8 +149,10 @@ async def open_pair(kind: str) -> tuple[trio.abc.Stream, trio.abc.Stream]:
             return trio.testing.memory_stream_pair()
         case "lockstep":
             return trio.testing.lockstep_stream_pair()
-        case _:
+        case "tls":
             return await tls_pair()
+        case _:
+            return await polled_pair()
 
 
 def wrap(kind: str, stream: trio.abc.Stream, read_size: int = 65536) -> Transport:
@@ -174,10 +191,10 @@ async def receive_exactly(stream: trio.abc.ReceiveStream, size: int) -> bytes:
     return bytes(received)
 
 
-def socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType:
+def socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | socket.socket:
     if isinstance(stream, trio.SSLStream):
-        return socket_of(cast("trio.SSLStream[trio.SocketStream]", stream).transport_stream)
-    assert isinstance(stream, trio.SocketStream)
+        return socket_of(cast("trio.SSLStream[trio.abc.Stream]", stream).transport_stream)
+    assert isinstance(stream, trio.SocketStream | PolledStream)
     return stream.socket
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, cast
 
 import trio
 
@@ -10,12 +11,25 @@ from ._accel import Transport
 from ._accepted import AcceptedStream
 from ._base import BATCH, HIGH_WATER, LOW_WATER, Chunk, Receiver, log_failure
 from ._dial import dial_tcp, dial_unix, start_tls
-from ._listen import UnixListener, accept_forever, open_tcp_listeners, open_unix_listener
+from ._listen import PolledListener, UnixListener, accept_forever, open_tcp_listeners, open_unix_listener
 from ._stream import StreamTransport
 
 if sys.platform != "win32":  # there is neither epoll nor kqueue
     from ._accel import SocketTransport
+    from ._polled import PolledStream
     from ._polling import current_poller
+
+if TYPE_CHECKING:
+    import socket
+
+
+def socket_below(stream: trio.abc.Stream) -> trio.socket.SocketType | socket.socket | None:
+    """Return the socket of a stream that is nothing but a socket, for its addresses; None: it is something else."""
+    if isinstance(stream, trio.SocketStream):
+        return stream.socket
+    if sys.platform != "win32" and isinstance(stream, PolledStream):
+        return stream.socket
+    return None
 
 
 def make_transport(stream: trio.abc.Stream, *, read_size: int = BATCH) -> Transport:
@@ -29,8 +43,13 @@ def make_transport(stream: trio.abc.Stream, *, read_size: int = BATCH) -> Transp
     """
     if read_size < 1:
         raise ValueError(f"read_size must be at least 1 byte, not {read_size}")
-    if sys.platform != "win32" and isinstance(stream, trio.SocketStream | AcceptedStream):
-        return SocketTransport(stream, current_poller, read_size)
+    if sys.platform != "win32":
+        if isinstance(stream, trio.SocketStream | AcceptedStream):
+            return SocketTransport(stream, current_poller, read_size)
+        if isinstance(stream, trio.SSLStream):
+            tls = cast("trio.SSLStream[trio.abc.Stream]", stream)
+            inner = tls.transport_stream
+            return StreamTransport(tls, read_size, inner if isinstance(inner, PolledStream) else None)
     return StreamTransport(stream, read_size)
 
 
@@ -39,6 +58,7 @@ __all__ = [
     "LOW_WATER",
     "AcceptedStream",
     "Chunk",
+    "PolledListener",
     "Receiver",
     "Transport",
     "UnixListener",
@@ -49,5 +69,6 @@ __all__ = [
     "make_transport",
     "open_tcp_listeners",
     "open_unix_listener",
+    "socket_below",
     "start_tls",
 ]

@@ -5,9 +5,13 @@ A caller gives deadlines by cancelling. Whatever fails or is cancelled here leav
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import trio
+
+if sys.platform != "win32":  # there is neither epoll nor kqueue
+    from ._polled import PolledStream
 
 if TYPE_CHECKING:
     import os
@@ -57,12 +61,15 @@ async def start_tls(
             no names.
 
     Raises:
+        OSError: no descriptor was left for the poller.
         trio.BrokenResourceError: the handshake failed; the `ssl.SSLError` is its cause.
         ValueError: *server_hostname* is no valid name, or is missing.
 
     Cancellation: *stream* is closed.
     """
     try:
+        if sys.platform != "win32" and isinstance(stream, trio.SocketStream):
+            stream = PolledStream(stream)
         if context.check_hostname and server_hostname is None:  # OpenSSL would check no name at all then
             raise ValueError("the TLS context checks host names, so server_hostname must say which one")
         tls = trio.SSLStream(stream, context, server_hostname=server_hostname)

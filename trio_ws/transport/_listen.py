@@ -17,6 +17,7 @@ from ._accepted import AcceptedStream
 from ._base import log_failure
 
 if sys.platform != "win32":  # there is neither epoll nor kqueue
+    from ._polled import PolledStream
     from ._polling import current_poller
 
 if TYPE_CHECKING:
@@ -181,6 +182,41 @@ async def _listen_on(
     except BaseException:
         sock.close()
         raise
+
+
+class PolledListener(trio.abc.Listener[trio.abc.Stream]):
+    """A listener whose streams wait through the shared poller, where there is one: put it under a `trio.SSLListener`.
+
+    Attributes:
+        listener: what accepts; it belongs to this one.
+    """
+
+    def __init__(self, listener: trio.abc.Listener[trio.SocketStream]) -> None:
+        self.listener = listener
+
+    async def accept(self) -> trio.abc.Stream:
+        """Wait for a connection.
+
+        Raises:
+            OSError: as the listener's own, or no descriptor was left for the poller.
+
+        Cancellation: no connection is lost.
+        """
+        stream = await self.listener.accept()
+        if sys.platform == "win32":
+            return stream
+        try:
+            return PolledStream(stream)
+        except OSError:
+            stream.socket.close()
+            raise
+
+    async def aclose(self) -> None:
+        """Stop listening.
+
+        Cancellation: it is done all the same.
+        """
+        await self.listener.aclose()
 
 
 class UnixListener(trio.abc.Listener[trio.SocketStream]):

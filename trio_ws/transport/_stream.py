@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeVarTuple
+from typing import TYPE_CHECKING, Final, Protocol, TypeVarTuple
 
 import trio
+from trio.lowlevel import current_task, reschedule, wait_task_rescheduled
 
 from ._accel import Transport
 from ._base import BATCH, LOW_WATER, Chunk, Receiver, log_failure
@@ -36,37 +37,79 @@ _NEW, _OPEN, _ENDING, _ENDED, _CLOSING, _FAILED, _ABORTED, _LOST = range(8)
 _LAST_READ_PASSES: Final = 10
 
 
+class Inner(Protocol):
+    """What lies under a stream and says when a read has to wait: all that had arrived was read."""
+
+    on_idle: Callable[[], None] | None
+    """Called before each wait."""
+
+
+class _Nap:
+    """The sleep of one task: a `trio.lowlevel.ParkingLot` for many costs more, in time and in memory."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self) -> None:
+        self._task: trio.lowlevel.Task | None = None
+
+    async def take(self) -> None:
+        """Sleep until `end` is called."""
+        self._task = current_task()
+        await wait_task_rescheduled(self._leave)
+
+    def end(self) -> None:
+        """Wake the task if it sleeps."""
+        task, self._task = self._task, None
+        if task is not None:
+            reschedule(task)
+
+    def _leave(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
 class StreamTransport(Transport):
-    """A `trio.abc.Stream` of any kind. *read_size* is what one `receive_some` may return at most."""
+    """A `trio.abc.Stream` of any kind. *read_size* is what one `receive_some` may return at most.
+
+    A read of TLS is one record, of 16 KiB at most (RFC 8446 5.1), and takes a scheduler pass. So where the stream lies on
+    an *inner* one that says when all that had arrived was read, reads are gathered until then, up to *read_size*: whoever
+    answers them answers all at once, which is one step of its task and one write for several messages.
+    """
 
     __slots__ = (
         "_above",
         "_error",
+        "_gathered",
+        "_inner",
         "_paused",
         "_phase",
         "_queue",
         "_read_size",
-        "_reader_lot",
+        "_reader_nap",
         "_reader_scope",
+        "_reads",
         "_receiver",
         "_stream",
-        "_writer_lot",
+        "_writer_nap",
         "_writer_scope",
     )
 
     _receiver: Receiver
 
-    def __init__(self, stream: trio.abc.Stream, read_size: int = BATCH) -> None:
+    def __init__(self, stream: trio.abc.Stream, read_size: int = BATCH, inner: Inner | None = None) -> None:
         super().__init__()
         self._stream = stream
         self._read_size = read_size
+        self._inner = inner
+        self._reads: list[bytes | bytearray] = []  # not handed over yet
+        self._gathered = 0  # bytes of them
         self._phase = _NEW
         self._queue: deque[Chunk] = deque()
         self._error: Exception | None = None
         self._above = False  # above LOW_WATER since `drained` was called
         self._paused = False
-        self._reader_lot = trio.lowlevel.ParkingLot()
-        self._writer_lot = trio.lowlevel.ParkingLot()
+        self._reader_nap = _Nap()
+        self._writer_nap = _Nap()
         # Shielded: how a connection ends when its surroundings are cancelled is its owner's decision, as for sockets.
         self._reader_scope = trio.CancelScope(shield=True)
         self._writer_scope = trio.CancelScope(shield=True)
@@ -79,17 +122,19 @@ class StreamTransport(Transport):
         self._receiver = receiver
         nursery.start_soon(self._write_all, name="trio_ws writer")
         nursery.start_soon(self._read_all, name="trio_ws reader")
+        if self._inner is not None:
+            self._inner.on_idle = self._hand_over
         self._phase = _OPEN
 
     def write(self, chunks: tuple[Chunk, ...], more: bool = False) -> None:
-        size = sum(map(len, chunks))
+        size = len(chunks[0]) if len(chunks) == 1 else sum(map(len, chunks))
         if self._phase != _OPEN or not size:
             return
         self._queue.extend(chunks)
         self.buffered += size
         if self.buffered > LOW_WATER:
             self._above = True
-        self._writer_lot.unpark()
+        self._writer_nap.end()
 
     def flush(self) -> None:
         """Do nothing: the writing task holds nothing back."""
@@ -99,18 +144,18 @@ class StreamTransport(Transport):
 
     def resume_reading(self) -> None:
         self._paused = False
-        self._reader_lot.unpark()
+        self._reader_nap.end()
 
     def end(self) -> None:
         if self._phase == _OPEN:
             self._phase = _ENDING
-            self._writer_lot.unpark()
+            self._writer_nap.end()
 
     def close(self) -> None:
         if _OPEN <= self._phase < _CLOSING:
             self._phase = _CLOSING
             self._reader_scope.cancel()
-            self._writer_lot.unpark()
+            self._writer_nap.end()
 
     def abort(self) -> None:
         self._abort(None)
@@ -120,17 +165,32 @@ class StreamTransport(Transport):
             try:
                 while self._phase < _FAILED:
                     while self._paused:
-                        await self._reader_lot.park()
-                    data = await self._stream.receive_some(self._read_size)
+                        await self._reader_nap.take()
+                    data = await self._stream.receive_some(self._read_size - self._gathered)
                     if self._phase == _CLOSING or self._phase >= _ABORTED:
                         return
                     if not data:
+                        self._hand_over()
                         self._call(self._receiver.eof_received)
                         return
-                    self.heard = trio.current_time()
-                    self._call(self._receiver.data_received, data)
+                    self._reads.append(data)
+                    self._gathered += len(data)
+                    if self._inner is None or self._gathered >= self._read_size:
+                        self._hand_over()
             except Exception as exc:  # noqa: BLE001 - whatever a stream raises, it is this connection's end
+                self._hand_over()
                 self._abort(exc)
+
+    def _hand_over(self) -> None:
+        """Give the receiver what was read."""
+        if not self._reads:
+            return
+        data = self._reads[0] if len(self._reads) == 1 else b"".join(self._reads)
+        self._reads.clear()
+        self._gathered = 0
+        if self._phase != _CLOSING and self._phase < _ABORTED:
+            self.heard = trio.current_time()
+            self._call(self._receiver.data_received, data)
 
     async def _write_all(self) -> None:
         try:
@@ -166,10 +226,12 @@ class StreamTransport(Transport):
                 if isinstance(self._stream, trio.abc.HalfCloseableStream):
                     await self._stream.send_eof()
             else:
-                await self._writer_lot.park()
+                await self._writer_nap.take()
 
     def _take_batch(self) -> Chunk:
         """The next 64 KiB: a larger chunk goes in parts, so that `accepted` shows progress within it."""
+        if len(self._queue) == 1 and self.buffered <= BATCH:
+            return self._queue.popleft()
         parts: list[Chunk] = []
         room = BATCH
         while self._queue and room:
@@ -191,6 +253,7 @@ class StreamTransport(Transport):
             self.resume_reading()
             for _ in range(_LAST_READ_PASSES):
                 await trio.lowlevel.checkpoint()
+            self._hand_over()  # it may still be reading
 
     def _abort(self, exc: Exception | None) -> None:
         if _NEW < self._phase < _FAILED:
@@ -212,5 +275,7 @@ class StreamTransport(Transport):
         self.buffered = 0
         error, self._error = self._error, None  # its traceback leads back here
         self._call(self._receiver.connection_lost, error)
-        # nothing is told any more; else both would keep each other, until the collector comes by
+        # nothing is told any more; else they would keep each other, until the collector comes by
         del self._receiver
+        if self._inner is not None:
+            self._inner.on_idle = None
