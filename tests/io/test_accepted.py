@@ -343,12 +343,12 @@ async def test_an_answer_to_a_client_that_has_gone() -> None:
 
 async def test_both_ends_are_known() -> None:
     accepted, client = await accepted_pair()
-    sockets = accepted.socket, client.socket
+    names = accepted.socket.getsockname(), client.socket.getsockname()
     await client.send_all(REQUEST)
     async with client, trio.open_nursery() as nursery:
         request = await wrap_server_stream(nursery, accepted)
-        for end, sock in zip((request.local, request.remote), sockets, strict=True):
+        for end, name in zip((request.local, request.remote), names, strict=True):
             assert isinstance(end, Endpoint)
-            assert (str(end.address), end.port) == sock.getsockname()
+            assert (str(end.address), end.port) == name
             assert not end.is_ssl
         (await request.accept()).terminate()
