@@ -1,0 +1,42 @@
+"""Sending what takes more than one step: messages in pieces, and large ones that are compressed; knows no transports.
+
+While such a message is under way other messages wait for its end, in their order, and control frames do not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable
+
+    from typing_extensions import Buffer
+
+    from ._link import Link
+
+
+async def send_pieces(link: Link, pieces: AsyncIterable[str | Buffer], compress: bool | None) -> None:
+    """Send one message in pieces, a fragment each.
+
+    Raises:
+        ConnectionClosed: the connection is closing or over.
+
+    Cancellation: before the first piece nothing was sent; later the connection is closed with 1011.
+    """
+    await link.inbox.turn.checkpoint()
+    await link.outbox.wait_turn(link)
+    link.outbox.begin_pieces()
+    last: str | Buffer | None = None
+    try:
+        async for piece in pieces:
+            await link.outbox.wait_room(link)
+            link.transport.write(*link.protocol.send_fragment(piece, False, compress))
+            last = piece
+        await link.outbox.wait_room(link)
+        end = "" if isinstance(last, str) else b""
+        link.transport.write(*link.protocol.send_fragment(end, True, compress))
+        last = None
+    finally:
+        if last is not None:
+            link.start_closing(1011, "a message could not be finished")
+        link.outbox.end_pieces()
