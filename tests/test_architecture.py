@@ -32,7 +32,7 @@ TRANSPORT = (
     "_socket, _stream > _listen > __init__",
 )
 CONNECTION = (
-    "_errors, _config, _timers, _endpoint, _sendable > _inbox, _pings > _outbox, _pieces > _link > _sending > _connection > _prepared, _bytestream",
+    "_errors, _config, _timers, _endpoint, _sendable > _contexts, _inbox, _pings > _outbox, _pieces > _link > _sending > _connection > _prepared, _bytestream",
 )
 ENDPOINTS = (
     "_url > _client > _reconnect",

@@ -132,8 +132,7 @@ class Config:
         for name in ("message_queue_bytes", "receive_buffer_size", "ping_interval", "ping_timeout"):
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), 0, at_least=False)
-        if not isinstance(self.compression, PerMessageDeflate | None):
-            raise TypeError(f"compression is a PerMessageDeflate or None, not {self.compression!r}")
+        _check_compression(self.compression)
         size = int(min(self.max_message_size, UNLIMITED))
         object.__setattr__(self, "limits", Limits(max_message_size=size, max_fragments=self.max_fragments))
 
@@ -190,6 +189,11 @@ class ServerConfig(Config):
             raise TypeError("origins is a collection of strings: put the one string into a list")
         if self.handler_errors not in ("log", "raise"):
             raise ValueError(f"handler_errors is 'log' or 'raise', not {self.handler_errors!r}")
+
+
+def _check_compression(value: object) -> None:
+    if not isinstance(value, PerMessageDeflate | None):
+        raise TypeError(f"compression is a PerMessageDeflate or None, not {value!r}")
 
 
 def _check(name: str, value: Any, least: float, *, at_least: bool) -> None:

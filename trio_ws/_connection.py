@@ -18,7 +18,7 @@ from ._inbox import MessageChannel
 from ._link import Link
 from ._pieces import MessageStream, each_of
 from ._sendable import check_message, control_payload
-from ._sending import send_pieces
+from ._sending import send_compressed, send_pieces
 from .protocol import CloseReason, Headers, MaskPool, Phase, Protocol, Request, Response, Role, State
 from .transport import HIGH_WATER, make_transport
 
@@ -217,8 +217,11 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
             await link.outbox.wait_turn(link)
         if not link.protocol.may_send:
             raise link.closed_error()
+        if link.contexts is not None:
+            await send_compressed(link, link.contexts, message, compress)
+            return
         # who has more messages to answer will answer them at once: the answers leave together
-        transport.write(*link.protocol.send_message(message, compress), more=bool(inbox.queue))
+        transport.write(*link.protocol.send_message(message), more=bool(inbox.queue))
 
     async def get_message(self) -> str | bytes:
         """Receive the next message, waiting for it if need be.

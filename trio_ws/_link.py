@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ._contexts import Contexts
 from ._errors import connection_closed, connection_closing
 from ._inbox import Inbox
 from ._outbox import Outbox
@@ -76,6 +77,7 @@ class Link:
         "_on_gone",
         "_over",
         "_unanswered",
+        "contexts",
         "inbox",
         "outbox",
         "pieces",
@@ -99,6 +101,9 @@ class Link:
         self.inbox = Inbox(config.message_queue_size, config.message_queue_bytes)
         self._over: trio.Event | None = None
         self.outbox = Outbox(protocol, transport, self.inbox.turn)
+        self.contexts: Contexts | None = None
+        if protocol.deflater is not None and config.compression is not None:
+            self.contexts = Contexts(protocol.deflater, config.compression)
         self.pieces: Pieces | None = None  # where a message goes that is being received in pieces
         self.pings = Pings(config, token)
         self.timed_out = False  # whether the peer left our close frame unanswered
@@ -158,6 +163,8 @@ class Link:
         if self._over is not None:
             self._over.set()
         self._alarm.stop()
+        if self.contexts is not None:
+            self.contexts.stop()
         if self._on_gone is not None:
             # an alarm of its own, which keeps nothing of the connection
             Alarm(self._on_gone).set(trio.current_time() + self._config.disconnect_timeout)

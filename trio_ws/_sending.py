@@ -7,12 +7,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._contexts import THREAD_SIZE, Contexts
+from .protocol import encode_payload
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
 
     from typing_extensions import Buffer
 
     from ._link import Link
+
+
+async def send_compressed(
+    link: Link, contexts: Contexts, message: str | Buffer, compress: bool | None
+) -> None:
+    """Send a message on a connection that compresses. It must be the message's turn.
+
+    Raises:
+        ConnectionClosed: the connection is closing or over.
+
+    Cancellation: nothing of the message was or will be sent, nor compressed.
+    """
+    size = len(message) if isinstance(message, str) else memoryview(message).nbytes
+    if size < THREAD_SIZE or compress is False or not contexts.deflater.wants(size, compress):
+        link.transport.write(*link.protocol.send_message(message, compress), more=bool(link.inbox.queue))
+    else:
+        opcode, payload = encode_payload(message)
+        link.outbox.begin_pieces()
+        try:
+            compressed = await contexts.compress(payload)
+            # from here on it has to go out: the peer's context would miss it
+            if not link.protocol.may_send:
+                contexts.deflater.release()
+                raise link.closed_error()
+            link.transport.write(*link.protocol.send_compressed(opcode, compressed))
+        finally:
+            link.outbox.end_pieces()
+    contexts.watch()
 
 
 async def send_pieces(link: Link, pieces: AsyncIterable[str | Buffer], compress: bool | None) -> None:
@@ -37,6 +68,8 @@ async def send_pieces(link: Link, pieces: AsyncIterable[str | Buffer], compress:
         link.transport.write(*link.protocol.send_fragment(end, True, compress))
         last = None
     finally:
+        if link.contexts is not None:
+            link.contexts.watch()
         if last is not None:
             link.start_closing(1011, "a message could not be finished")
         link.outbox.end_pieces()

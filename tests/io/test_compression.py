@@ -1,5 +1,7 @@
 """Compression between two ends of a connection: who asks for it, what is sent with it, and that nothing else changes."""
 
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import trio.testing
 
 from tests.io.api_kit import client_and_peer, server_and_peer
 from tests.io.link_kit import both_ends, every_kind, open_streams, settle
+from tests.io.test_cancellation import Canceller, cancel_everywhere
 from trio_ws import (
     ConnectionClosed,
     PerMessageDeflate,
@@ -17,9 +20,11 @@ from trio_ws import (
     wrap_client_stream,
     wrap_server_stream,
 )
-from trio_ws.protocol import parse_extensions
+from trio_ws._contexts import IDLE_SECONDS
+from trio_ws.protocol import Deflater, parse_extensions
 from trio_ws.testing import ConnectionPair, open_connection_pair
 
+# whose clock does not wait for threads: no message here is so large that it would go through one
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 FORGETFUL = PerMessageDeflate(server_no_context_takeover=True, client_no_context_takeover=True)
@@ -30,7 +35,7 @@ MESSAGES: list[str | bytes] = [
     b"",
     bytes(3000),
     "€" * 400,
-    bytes(range(256)) * 500,
+    bytes(range(256)) * 200,
 ]
 
 
@@ -131,9 +136,9 @@ async def test_messages_of_all_kinds_arrive(kind: str, options: PerMessageDeflat
                     assert await far.get_message() == message
             await near.send_stream(["pieces " * 300, "", "of ", "text"])
             assert await far.get_message() == "pieces " * 300 + "of text"
-            await near.send_stream([b"1" * 2000, b"2" * 100_000], compress=False)
+            await near.send_stream([b"1" * 2000, b"2" * 60_000], compress=False)
             async with far.receive_stream() as pieces:
-                assert b"".join([bytes(piece) async for piece in pieces]) == b"1" * 2000 + b"2" * 100_000  # type: ignore[arg-type]
+                assert b"".join([bytes(piece) async for piece in pieces]) == b"1" * 2000 + b"2" * 60_000  # type: ignore[arg-type]
             assert await near.ping() >= 0
 
 
@@ -173,11 +178,11 @@ async def test_a_message_inflates_to_no_more_than_is_allowed(kind: str) -> None:
     async with open_connection_pair(
         (near, far),
         client_options={"compression": PerMessageDeflate()},
-        server_options={"compression": PerMessageDeflate(), "max_message_size": 100_000},
+        server_options={"compression": PerMessageDeflate(), "max_message_size": 50_000},
     ) as (client, server):
-        await client.send_message(bytes(100_000))
-        assert await server.get_message() == bytes(100_000)
-        await client.send_message(bytes(100_001))
+        await client.send_message(bytes(50_000))
+        assert await server.get_message() == bytes(50_000)
+        await client.send_message(bytes(50_001))
         with pytest.raises(ConnectionClosed):
             await server.get_message()
         with pytest.raises(ConnectionClosed) as caught:
@@ -191,9 +196,95 @@ async def test_what_was_read_waits_deflated_for_who_is_slow() -> None:
     options = {"compression": PerMessageDeflate(), "message_queue_bytes": 200_000}
     async with both_ends("memory", **options) as (client, server):  # type: ignore[arg-type]
         for _ in range(100):
-            await client.send_message(bytes(100_000))
+            await client.send_message(bytes(50_000))
         await settle()
         assert server.messages.statistics().bytes < 1_000_000
         for _ in range(100):
-            assert await server.get_message() == bytes(100_000)
+            assert await server.get_message() == bytes(50_000)
         assert server.messages.statistics().bytes == 0
+
+
+@every_kind
+@pytest.mark.parametrize("options", [PerMessageDeflate(), FORGETFUL], ids=["takeover", "none"])
+async def test_a_cancelled_send_leaves_the_peer_s_context_right(
+    kind: str, options: PerMessageDeflate
+) -> None:
+    async def attempt(canceller: Canceller) -> None:
+        async with both_ends(kind, compression=options) as (client, server):
+            await client.send_message("before " * 300)
+
+            async def send() -> None:
+                await client.send_message("cancelled, or not, " * 300)
+
+            cancelled = await canceller.run(send)
+            await client.send_message("behind " * 300)
+            expected = ["before " * 300, "cancelled, or not, " * 300, "behind " * 300]
+            if cancelled:
+                del expected[1]
+            assert [await server.get_message() for _ in expected] == expected
+
+    await cancel_everywhere(attempt)
+
+
+# What it holds
+
+
+def deflaters() -> list[Deflater]:
+    return [found for found in gc.get_objects() if isinstance(found, Deflater)]
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Leave everything to reference counting."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def test_a_compressor_that_nobody_needs_is_given_back(no_collector: None) -> None:
+    options = PerMessageDeflate()
+    async with both_ends("memory", compression=options, ping_interval=None) as (client, server):
+        assert len(deflaters()) == 2
+        assert not any(deflater.has_context for deflater in deflaters())
+        for _ in range(3):
+            await client.send_message("a message " * 200)
+            assert await server.get_message() == "a message " * 200
+            [ours] = [deflater for deflater in deflaters() if deflater.has_context]
+            # as long as it is used it stays
+            for _ in range(4):
+                await trio.sleep(IDLE_SECONDS * 0.75)
+                assert ours.has_context
+                await client.send_message("a message " * 200)
+                assert await server.get_message() == "a message " * 200
+            await trio.sleep(IDLE_SECONDS * 2.01)
+            assert not ours.has_context
+        await client.send_stream(["in pieces " * 200])
+        assert await server.get_message() == "in pieces " * 200
+        assert any(deflater.has_context for deflater in deflaters())
+        await trio.sleep(IDLE_SECONDS * 2.01)
+        assert not any(deflater.has_context for deflater in deflaters())
+
+
+@every_kind
+async def test_nothing_is_left_of_a_connection_that_is_over(kind: str, no_collector: None) -> None:
+    for _ in range(3):
+        async with both_ends(kind, compression=PerMessageDeflate()) as (client, server):
+            await client.send_message("x" * 5000)
+            await server.send_message(await server.get_message())
+            assert await client.get_message() == "x" * 5000
+            assert all(deflater.has_context for deflater in deflaters())
+        assert not any(
+            deflater.has_context for deflater in deflaters()
+        )  # though the connection is still held
+        del client, server
+        await settle()
+        assert deflaters() == []
+
+
+async def test_connections_that_forget_have_no_compressors(no_collector: None) -> None:
+    async with both_ends("memory", compression=FORGETFUL) as (client, server):
+        for near, far in ((client, server), (server, client)):
+            await near.send_message("x" * 5000)
+            assert await far.get_message() == "x" * 5000
+        assert not any(deflater.has_context for deflater in deflaters())

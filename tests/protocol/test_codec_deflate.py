@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -296,7 +296,7 @@ def bomb(size: int) -> bytes:
 
 
 @contextmanager
-def tracing() -> Iterator[None]:
+def tracing() -> Generator[None]:
     tracemalloc.start()
     yield
     tracemalloc.stop()

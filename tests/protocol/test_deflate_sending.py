@@ -254,7 +254,11 @@ def test_no_more_shared_compressors_are_kept_than_that(monkeypatch: pytest.Monke
             return TAIL
 
     monkeypatch.setattr("trio_ws.protocol._compressors._idle", {})
-    monkeypatch.setattr(Recipe, "make", lambda _: Nested())
+
+    def make(_: Recipe) -> Nested:
+        return Nested()
+
+    monkeypatch.setattr(Recipe, "make", make)
     deflater = Deflater(Recipe("zlib", 1, 9, 1, 2), takeover=False, shared=True, threshold=0)
     for _ in range(2):
         assert deflater.compress(bytes(10)) == bytes(10)

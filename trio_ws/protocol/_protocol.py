@@ -170,6 +170,15 @@ class Protocol:
             opcode, payload = opcode | RSV1, self.deflater.compress(payload)
         return encode_chunks(opcode, payload, self._mask(), True)
 
+    def send_compressed(self, opcode: int, payload: bytes) -> tuple[bytes, ...]:
+        """Return a whole message whose payload has come from `deflater.compress` as one frame.
+
+        Raises:
+            LocalProtocolError: no message may be sent now.
+        """
+        self._require_open()
+        return encode_chunks(opcode | RSV1, payload, self._mask(), True)
+
     def send_fragment(
         self, data: str | Buffer, final: bool, compress: bool | None = None
     ) -> tuple[bytes, ...]:
