@@ -137,6 +137,15 @@ def test_a_fragment_is_complete_without_the_next() -> None:
         assert getattr(piece, "data", None) == text
 
 
+@pytest.mark.parametrize("fragments", [1, 2, 3])
+def test_an_empty_message_is_one_empty_block(fragments: int) -> None:
+    # RFC 7692 7.2.3.6: nothing at all is no deflated data
+    protocol = agree()[Role.SERVER]
+    frames = [protocol.send_fragment(b"", place == fragments, True) for place in range(1, fragments + 1)]
+    assert b"".join(frame[0][2:] for frame in frames) == b"\x00"
+    assert protocol.send_message(b"", True)[0][2:] == b"\x00"
+
+
 # Contexts
 
 
