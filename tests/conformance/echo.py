@@ -21,6 +21,8 @@ from trio_ws import (
 
 # The largest messages, of cases 9.1.6 and 9.2.6.
 MAX_MESSAGE_SIZE = 2**24
+# Seconds; the suite answers nobody while it writes down what it saw of a thousand messages.
+CONNECT_TIMEOUT = 60
 # Where the suite asks for compression everything is compressed, however small.
 COMPRESSION = PerMessageDeflate(threshold=0)
 
@@ -50,9 +52,10 @@ async def run_cases(url: str, agent: str) -> None:
             f"{url}/runCase?case={case}&{who}",
             max_message_size=MAX_MESSAGE_SIZE,
             compression=COMPRESSION,
+            connect_timeout=CONNECT_TIMEOUT,
         ) as ws:
             await echo(ws)
-    async with open_websocket_url(f"{url}/updateReports?{who}") as ws:
+    async with open_websocket_url(f"{url}/updateReports?{who}", connect_timeout=CONNECT_TIMEOUT) as ws:
         await echo(ws)
 
 
