@@ -62,7 +62,7 @@ class Meter:
 async def run_trio_ws(url: str, meter: Meter) -> None:
     from trio_ws import open_websocket_url
 
-    async with open_websocket_url(url) as ws:
+    async with open_websocket_url(url, compression=None) as ws:
         await meter.repeat(ws.send_message, ws.get_message)
 
 

@@ -36,7 +36,7 @@ TRANSPORT = (
     "_accel, _polled, _stream > _listen > __init__",
 )
 CONNECTION = (
-    "_errors, _config, _timers, _endpoint, _sendable > _inbox, _pings > _channel > _outbox, _pieces > _link > _connection > _prepared, _bytestream",
+    "_errors, _config, _timers, _endpoint, _sendable > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _link > _sending > _connection > _prepared, _bytestream",
     "_inbox_c > _link_c > _connection",
 )
 ENDPOINTS = (

@@ -260,6 +260,7 @@ def _prepare(
         origin=config.origin,
         subprotocols=config.subprotocols or (),
         extra_headers=_with_authorization(config.extra_headers or (), authorization),
+        extensions=config.extensions,
         limits=config.limits,
     )
 

@@ -7,10 +7,13 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, TypedDict
 
-from .protocol import SAME_ORIGIN, HeadersLike, Limits, OriginPolicy, Request, Response
+from .protocol import SAME_ORIGIN, HeadersLike, Limits, OriginPolicy, PerMessageDeflate, Request, Response
 
 #: What `math.inf` stands for where a number of bytes is compared: more than any machine holds.
 UNLIMITED = 2**62
+
+#: What clients offer by default; one object for all of them.
+DEFAULT_OFFER = PerMessageDeflate()
 
 
 class SizeOptions(TypedDict, total=False):
@@ -40,6 +43,9 @@ class ConductOptions(TypedDict, total=False):
             nobody.
         ping_timeout: seconds without progress after such a ping until the connection is terminated; 20 by default,
             None terminates nobody.
+        compression: on what terms messages are compressed if the peer agrees (permessage-deflate, RFC 7692); None does
+            without. A client offers `PerMessageDeflate()` by default; a server declines by default, as compression
+            takes memory of each connection, and must not be used for secrets beside what others can choose.
         auto_pong: whether pings are answered, which the protocol asks for; True by default, False is for test rigs.
     """
 
@@ -48,6 +54,7 @@ class ConductOptions(TypedDict, total=False):
     disconnect_timeout: float
     ping_interval: float | None
     ping_timeout: float | None
+    compression: PerMessageDeflate | None
     auto_pong: bool
 
 
@@ -114,6 +121,7 @@ class Config:
     disconnect_timeout: float = 10.0
     ping_interval: float | None = 20.0
     ping_timeout: float | None = 20.0
+    compression: PerMessageDeflate | None = None
     auto_pong: bool = True
     #: What the protocol core is to allow the peer.
     limits: Limits = field(init=False)
@@ -124,8 +132,14 @@ class Config:
         for name in ("message_queue_bytes", "receive_buffer_size", "ping_interval", "ping_timeout"):
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), 0, at_least=False)
+        _check_compression(self.compression)
         size = int(min(self.max_message_size, UNLIMITED))
         object.__setattr__(self, "limits", Limits(max_message_size=size, max_fragments=self.max_fragments))
+
+    @property
+    def extensions(self) -> tuple[PerMessageDeflate, ...]:
+        """What may be agreed on with the peer."""
+        return () if self.compression is None else (self.compression,)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
@@ -145,6 +159,7 @@ class Config:
 class ClientConfig(Config):
     """`ClientOptions` with every default filled in and every value checked."""
 
+    compression: PerMessageDeflate | None = DEFAULT_OFFER
     subprotocols: Iterable[str] | None = None
     extra_headers: HeadersLike | None = None
     origin: str | None = None
@@ -174,6 +189,11 @@ class ServerConfig(Config):
             raise TypeError("origins is a collection of strings: put the one string into a list")
         if self.handler_errors not in ("log", "raise"):
             raise ValueError(f"handler_errors is 'log' or 'raise', not {self.handler_errors!r}")
+
+
+def _check_compression(value: object) -> None:
+    if not isinstance(value, PerMessageDeflate | None):
+        raise TypeError(f"compression is a PerMessageDeflate or None, not {value!r}")
 
 
 def _check(name: str, value: Any, least: float, *, at_least: bool) -> None:

@@ -17,6 +17,7 @@ from ._channel import MessageChannel, receive, rest
 from ._endpoint import Endpoint, endpoints
 from ._pieces import MessageStream, each_of
 from ._sendable import check_message, control_payload
+from ._sending import send_compressed, send_pieces
 from .protocol import CloseReason, Headers, MaskPool, Phase, Protocol, Request, Response, Role, State
 from .transport import HIGH_WATER, make_transport
 
@@ -189,11 +190,16 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
 
     # Messages
 
-    async def send_message(self, message: str | Buffer) -> None:
+    async def send_message(self, message: str | Buffer, *, compress: bool | None = None) -> None:
         """Send one message: `str` as text, any contiguous buffer (`bytes`, `array`, a numpy array) as binary.
 
         Waits while more than 64 KiB wait to be sent. When it returns, the message will go out whole and in order,
         unless the connection ends first; a buffer may be changed then.
+
+        Args:
+            message: what to send.
+            compress: whether to compress it, where both sides have agreed on compression. None decides by its size,
+                and False is for what must stay secret from those who see how long messages are.
 
         Raises:
             ConnectionClosed: the connection is closing or over.
@@ -205,12 +211,15 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
             check_message(message)
         link = self._link
         await checkpoint_if_cancelled()
-        if link.send_in_turn(message):
+        if link.send_in_turn(message, compress):
             return
         await rest(link.inbox.turn)
         if link.outbox.held or link.transport.buffered > HIGH_WATER:
             await link.outbox.wait_turn(link)
-        link.send(message)
+        if link.contexts is not None and link.contexts.wants_thread(message, compress):
+            await send_compressed(link, link.contexts, message)
+        else:
+            link.send(message, compress)
 
     async def get_message(self) -> str | bytes:
         """Receive the next message, waiting for it if need be.
@@ -239,10 +248,19 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         """
         return await receive(self._link)
 
-    async def send_stream(self, pieces: Iterable[str | Buffer] | AsyncIterable[str | Buffer]) -> None:
+    async def send_stream(
+        self,
+        pieces: Iterable[str | Buffer] | AsyncIterable[str | Buffer],
+        *,
+        compress: bool | None = None,
+    ) -> None:
         """Send one message in pieces, a fragment each, as they come; all of them text, or all binary.
 
         Other messages wait until it is finished; pings do not. Only one piece at a time is in memory here.
+
+        Args:
+            pieces: what to send.
+            compress: as for `send_message`; None decides by the size of the first piece.
 
         Raises:
             ConnectionClosed: the connection is closing or over.
@@ -252,26 +270,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         when `pieces` raises, because half a message cannot be taken back.
         """
         async with aclosing(each_of(pieces)) as each:
-            await self._send_each(each)
-
-    async def _send_each(self, pieces: AsyncIterable[str | Buffer]) -> None:
-        link = self._link
-        await rest(link.inbox.turn)
-        await link.outbox.wait_turn(link)
-        link.outbox.begin_pieces()
-        last: str | Buffer | None = None
-        try:
-            async for piece in pieces:
-                await link.outbox.wait_room(link)
-                link.transport.write(link.protocol.send_fragment(piece, False))
-                last = piece
-            await link.outbox.wait_room(link)
-            link.transport.write(link.protocol.send_fragment("" if isinstance(last, str) else b"", True))
-            last = None
-        finally:
-            if last is not None:
-                link.start_closing(1011, "a message could not be finished")
-            link.outbox.end_pieces()
+            await send_pieces(self._link, each, compress)
 
     def receive_stream(self) -> MessageStream:
         """Receive the next message in pieces, in bounded memory: see `MessageStream`."""

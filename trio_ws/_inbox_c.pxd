@@ -9,9 +9,11 @@ cdef Py_ssize_t _BYTES_OVERHEAD
 @cython.final
 cdef class Turn:
     cdef readonly double end
+    cdef readonly bint fresh
     cdef readonly int receives, sends
 
     cpdef object begin(self)
+    @cython.locals(fresh=bint)
     cpdef bint may_send(self) except -1
     cpdef bint may_receive(self) except -1
 
@@ -27,6 +29,7 @@ cdef class Waiter:
 cdef class Inbox:
     cdef public Py_ssize_t bytes
     cdef readonly Py_ssize_t messages
+    cdef public bint reading
     cdef readonly double max_messages, max_bytes
     cdef readonly Turn turn
     cdef readonly bint closed

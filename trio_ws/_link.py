@@ -13,8 +13,7 @@ to come back, for half of `disconnect_timeout` at most; the other half is for th
 
 Then nothing more is sent. A server half-closes and reads on until the peer's end, because closing a socket with unread
 data makes the kernel send a reset, which can destroy the close frame in flight; a client waits for the server to close
-(RFC 6455 7.1.1). What arrives in that time is dropped, `DRAIN_SIZE` bytes of it at most, and the deadline stands
-whatever arrives.
+(RFC 6455 7.1.1). What arrives in that time is dropped, `DRAIN_SIZE` bytes of it at most; the deadline stays.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from . import _inbox
+from ._contexts import Contexts
 from ._errors import connection_closed, connection_closing
 from ._outbox import Outbox
 from ._pings import Pings, PingWaiter
@@ -70,12 +70,12 @@ class Link:
         "_on_gone",
         "_over",
         "_unanswered",
+        "contexts",
         "inbox",
         "outbox",
         "pieces",
         "pings",
         "protocol",
-        "reading",
         "timed_out",
         "transport",
     )
@@ -93,13 +93,13 @@ class Link:
         self.inbox = _inbox.Inbox(config.message_queue_size, config.message_queue_bytes)
         self._over: trio.Event | None = None
         self.outbox = Outbox(protocol, transport, self.inbox.turn)
+        self.contexts = Contexts.of(protocol.deflater, config.compression)
         self.pieces: Pieces | None = None  # where a message goes that is being received in pieces
         self.pings = Pings(config, token)
         self.timed_out = False  # whether the peer left our close frame unanswered
         self._on_gone = on_gone
         self._config = config
         self._alarm = Alarm(self._ring)
-        self.reading = True
         self._asked = False  # whether the inbox is asking for a message right now
         self._unanswered = False  # whether messages were handed out since the application came back for more
         self._eof = False
@@ -152,6 +152,8 @@ class Link:
         if self._over is not None:
             self._over.set()
         self._alarm.stop()
+        if self.contexts is not None:
+            self.contexts.stop()
         if self._on_gone is not None:
             self._on_gone()
             self._on_gone = None  # who is told may be whom we belong to
@@ -164,8 +166,8 @@ class Link:
             self._dispatch(self.protocol.receive_data(b""))
         if self._eof and not self.protocol.more:
             self._handle_eof()
-        elif self.reading and self._is_full():
-            self.reading = False
+        elif self.inbox.reading and self._is_full():
+            self.inbox.reading = False
             self.transport.pause_reading()
 
     def _dispatch(self, events: list[Event]) -> None:
@@ -202,7 +204,7 @@ class Link:
 
     def taken(self) -> None:
         """Read on when enough was taken."""
-        if not self.reading and self.inbox.low():
+        if not self.inbox.reading and self.inbox.low():
             self.read_on()
 
     def wanted(self) -> None:
@@ -212,7 +214,7 @@ class Link:
             self.transport.flush()
         if self.protocol.phase is Phase.ANSWERING:
             self._answer_end()
-        elif not self.reading:
+        elif not self.inbox.reading:
             self._asked = True
             self.read_on()
             self._asked = False
@@ -221,7 +223,7 @@ class Link:
         """Go on with what was read, then with reading."""
         if self.protocol.phase is not Phase.OPEN:
             return
-        self.reading = True
+        self.inbox.reading = True
         self.pings.resumed = trio.current_time()
         self.transport.resume_reading()
         if self.protocol.more:
@@ -236,14 +238,16 @@ class Link:
 
     # Sending
 
-    def send_in_turn(self, message: str | Buffer) -> bool:
-        """Send a message if the turn is not over and there is room; return whether it was so. Raises as `send` does."""
+    def send_in_turn(self, message: str | Buffer, compress: bool | None) -> bool:
+        """Send a message if it can go at once, in this turn; return whether it was so. Raises as `send` does."""
         if not self.inbox.turn.may_send() or self.outbox.held or self.transport.buffered > HIGH_WATER:
             return False
-        self.send(message)
+        if self.contexts is not None and self.contexts.wants_thread(message, compress):
+            return False
+        self.send(message, compress)
         return True
 
-    def send(self, message: str | Buffer) -> None:
+    def send(self, message: str | Buffer, compress: bool | None) -> None:
         """Send a message, whose turn it is.
 
         Raises:
@@ -253,17 +257,17 @@ class Link:
         if not self.protocol.may_send:
             raise self.closed_error()
         # who has more messages to answer will answer them at once: the answers leave together
-        self.transport.write(self.protocol.send_message(message), self.inbox.messages > 0)
+        self.transport.write(self.protocol.send_message(message, compress), self.inbox.messages > 0)
+        if self.contexts is not None:
+            self.contexts.watch()
 
     def ping(self, payload: bytes) -> PingWaiter:
         """Send a ping and return what to wait for."""
         waiter = self.pings.wait(payload)
         self.transport.write(self.protocol.send_ping(payload))
-        if not self.reading and not self._is_full():
+        if not self.inbox.reading and not self._is_full():
             self.read_on()  # its pong may lie behind messages
         return waiter
-
-    # Receiving in pieces
 
     def start_pieces(self, pieces: Pieces) -> None:
         """Put the next message into `pieces`, as it comes."""
@@ -372,8 +376,6 @@ class Link:
         elif not clean:
             self._alarm.set(min(self._deadline, trio.current_time() + LINGER))
 
-    # Deadlines
-
     def _ring(self) -> None:
         phase = self.protocol.phase
         if phase is Phase.OPEN:
@@ -391,7 +393,7 @@ class Link:
 
     def _watch(self) -> None:
         """Apply the rules of liveness."""
-        when = self.pings.watch(self.protocol, self.transport, self.reading)
+        when = self.pings.watch(self.protocol, self.transport, self.inbox.reading)
         if when is None:
             self.abort(TimeoutError("the peer made no progress in time: it is taken for dead"))
         else:

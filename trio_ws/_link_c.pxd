@@ -13,8 +13,8 @@ cdef class Link:
     cdef readonly _protocol.Protocol protocol
     cdef readonly _base.Transport transport
     cdef public object pieces
-    cdef readonly object outbox, pings
-    cdef readonly bint reading, timed_out
+    cdef readonly object contexts, outbox, pings
+    cdef readonly bint timed_out
     cdef object _alarm, _cause, _config, _on_gone, _over
     cdef bint _asked, _eof, _unanswered
     cdef Py_ssize_t _drained
@@ -32,8 +32,8 @@ cdef class Link:
     cpdef object wanted(self)
     cpdef object read_on(self)
     cpdef object closed_error(self)
-    cpdef bint send_in_turn(self, message) except -1
-    cpdef object send(self, message)
+    cpdef bint send_in_turn(self, message, compress) except -1
+    cpdef object send(self, message, compress)
     cpdef object abort(self, cause)
     cdef object _begin_end(self)
     cdef object _handle_eof(self)

@@ -28,7 +28,6 @@ class Source(Protocol):
 
     inbox: Inbox
     pieces: Pieces | None
-    reading: bool
 
     def start_pieces(self, pieces: Pieces) -> None:
         """Put the next message into `pieces`."""

@@ -233,7 +233,7 @@ async def receive_request(
 
     Cancellation: the client is told 503 if that can be said at once, and the stream is closed.
     """
-    handshake = ServerHandshake(limits=config.limits, origins=config.origins)
+    handshake = ServerHandshake(limits=config.limits, origins=config.origins, extensions=config.extensions)
     try:
         await trio.lowlevel.checkpoint_if_cancelled()
         failure = await _read_head(stream, handshake, config.connect_timeout)

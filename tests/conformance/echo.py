@@ -12,6 +12,7 @@ import trio
 
 from trio_ws import (
     ConnectionClosed,
+    PerMessageDeflate,
     WebSocketConnection,
     WebSocketRequest,
     open_websocket_url,
@@ -20,6 +21,10 @@ from trio_ws import (
 
 # The largest messages, of cases 9.1.6 and 9.2.6.
 MAX_MESSAGE_SIZE = 2**24
+# Seconds; the suite answers nobody while it writes down what it saw of a thousand messages.
+CONNECT_TIMEOUT = 60
+# Where the suite asks for compression everything is compressed, however small.
+COMPRESSION = PerMessageDeflate(threshold=0)
 
 
 async def echo(ws: WebSocketConnection) -> None:
@@ -33,7 +38,9 @@ async def handle(request: WebSocketRequest) -> None:
 
 
 async def serve(port: int) -> None:
-    await serve_websocket(handle, "127.0.0.1", port, None, max_message_size=MAX_MESSAGE_SIZE)
+    await serve_websocket(
+        handle, "127.0.0.1", port, None, max_message_size=MAX_MESSAGE_SIZE, compression=COMPRESSION
+    )
 
 
 async def run_cases(url: str, agent: str) -> None:
@@ -42,10 +49,13 @@ async def run_cases(url: str, agent: str) -> None:
         count = int(await ws.get_message())
     for case in range(1, count + 1):
         async with open_websocket_url(
-            f"{url}/runCase?case={case}&{who}", max_message_size=MAX_MESSAGE_SIZE
+            f"{url}/runCase?case={case}&{who}",
+            max_message_size=MAX_MESSAGE_SIZE,
+            compression=COMPRESSION,
+            connect_timeout=CONNECT_TIMEOUT,
         ) as ws:
             await echo(ws)
-    async with open_websocket_url(f"{url}/updateReports?{who}") as ws:
+    async with open_websocket_url(f"{url}/updateReports?{who}", connect_timeout=CONNECT_TIMEOUT) as ws:
         await echo(ws)
 
 

@@ -13,6 +13,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -29,7 +30,11 @@ AGENT = "trio_ws"
 NO_PYTHON = 69  # the installer's exit status where no Python 2.7 can be had
 INSTALL_TIMEOUT = 600  # seconds; it takes twenty where the network is good
 # Seconds for all cases of one side, which takes 25 on two free cores; a case that hangs is ended by the suite itself after 100.
-RUN_TIMEOUT = 240
+RUN_TIMEOUT = 480
+# The same for all cases about compression, a thousand messages each.
+COMPLETE_TIMEOUT = 3600
+COMPRESSION = ["12.*", "13.*"]
+COMPRESSION_COUNT = 216
 LOG_TAIL = 2000  # characters of the processes' output that a failure shows
 
 Side: TypeAlias = Literal["server", "client"]
@@ -132,14 +137,16 @@ def write_spec(name: str, folder: Path, **addresses: object) -> str:
     return str(path)
 
 
-def find_commands(side: Side, wstest: Path, folder: Path, port: int) -> tuple[list[str], list[str]]:
+def find_commands(
+    side: Side, wstest: Path, folder: Path, port: int, **selection: object
+) -> tuple[list[str], list[str]]:
     """Return the program that listens at `port` and the one that leads through the cases."""
     url = f"ws://127.0.0.1:{port}"
     if side == "server":
-        spec = write_spec("fuzzingclient.json", folder, servers=[{"agent": AGENT, "url": url}])
+        spec = write_spec("fuzzingclient.json", folder, servers=[{"agent": AGENT, "url": url}], **selection)
         listener = [sys.executable, str(ECHO), "server", str(port)]
         return listener, [str(wstest), "--mode=fuzzingclient", f"--spec={spec}"]
-    spec = write_spec("fuzzingserver.json", folder, url=url)
+    spec = write_spec("fuzzingserver.json", folder, url=url, **selection)
     leader = [sys.executable, str(ECHO), "client", url, AGENT]
     return [str(wstest), "--mode=fuzzingserver", f"--spec={spec}", "--webport=0"], leader
 
@@ -155,13 +162,15 @@ async def wait_listening(port: int) -> None:
             return await stream.aclose()
 
 
-async def examine(side: Side, wstest: Path, folder: Path, runs: dict[Side, Run]) -> None:
-    """Run every case against one side of the library; put what came of it into `runs`."""
+async def examine(
+    side: Side, wstest: Path, folder: Path, runs: dict[Side, Run], seconds: float, **selection: object
+) -> None:
+    """Run the selected cases against one side of the library; put what came of it into `runs`."""
     port = find_free_port()
-    listener, leader = find_commands(side, wstest, folder, port)
-    ending = f"not finished after {RUN_TIMEOUT} s, or the other process ended first"
+    listener, leader = find_commands(side, wstest, folder, port, **selection)
+    ending = f"not finished after {seconds} s, or the other process ended first"
     # A file takes whatever the processes print: a pipe could fill up and stop them.
-    with (folder / "log.txt").open("w+b") as log, trio.move_on_after(RUN_TIMEOUT):
+    with (folder / "log.txt").open("w+b") as log, trio.move_on_after(seconds):
 
         async def run_to_its_end(command: Sequence[str]) -> int:
             """Run a process; the end of either is the end of both."""
@@ -182,25 +191,39 @@ async def examine(side: Side, wstest: Path, folder: Path, runs: dict[Side, Run])
     runs[side] = Run(folder, outcomes, ending, output)
 
 
-@pytest.fixture(scope="module")
-def runs(wstest: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Side, Run]:
-    """Both runs, made at the same time: each keeps one core busy."""
+def examine_both(
+    wstest: Path, factory: pytest.TempPathFactory, seconds: float, **selection: object
+) -> dict[Side, Run]:
+    """Make both runs at the same time: each keeps one core busy."""
     found: dict[Side, Run] = {}
 
     async def examine_all() -> None:
         async with trio.open_nursery() as nursery:
             for side in SIDES:
-                nursery.start_soon(examine, side, wstest, tmp_path_factory.mktemp(side), found)
+                run = partial(examine, side, wstest, factory.mktemp(side), found, seconds, **selection)
+                nursery.start_soon(run)
 
     trio.run(examine_all)
     return found
 
 
-def save_counts(side: Side, outcomes: Outcomes) -> None:
+@pytest.fixture(scope="module")
+def runs(wstest: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Side, Run]:
+    """Both runs of the cases that are selected in autobahn_cfg."""
+    return examine_both(wstest, tmp_path_factory, RUN_TIMEOUT)
+
+
+@pytest.fixture(scope="module")
+def compression_runs(wstest: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Side, Run]:
+    """Both runs of all cases about compression."""
+    return examine_both(wstest, tmp_path_factory, COMPLETE_TIMEOUT, cases=COMPRESSION)
+
+
+def save_counts(name: str, outcomes: Outcomes) -> None:
     """Keep the numbers of a run where they can be quoted from."""
     counts = Counter("/".join(outcome) for outcome in outcomes.values())
     COUNTS.mkdir(parents=True, exist_ok=True)
-    (COUNTS / f"{side}.json").write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n")
+    (COUNTS / f"{name}.json").write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n")
 
 
 # --- The tests ------------------------------------------------------------------------------------------------------
@@ -211,15 +234,27 @@ def read_expected(side: Side) -> tuple[int, Outcomes]:
     return table["cases"], parse_outcomes(table[side])
 
 
+def check(run: Run, expected: Outcomes, count: int) -> None:
+    deviations = find_deviations(run.outcomes, expected=expected, count=count)
+    if deviations:
+        pytest.fail("\n".join([*deviations, explain(run, expected), run.ending, run.output]), pytrace=False)
+    assert run.ending == "exit status 0", run.output
+
+
+@pytest.mark.complete
+@pytest.mark.parametrize("side", SIDES)
+def test_every_case_about_compression_is_ok(side: Side, compression_runs: Mapping[Side, Run]) -> None:
+    run = compression_runs[side]
+    save_counts(f"{side}-compression", run.outcomes)
+    check(run, {}, COMPRESSION_COUNT)
+
+
 @pytest.mark.parametrize("side", SIDES)
 def test_autobahn_judges_every_case_as_expected(side: Side, runs: Mapping[Side, Run]) -> None:
     run = runs[side]
     save_counts(side, run.outcomes)
     count, expected = read_expected(side)
-    deviations = find_deviations(run.outcomes, expected=expected, count=count)
-    if deviations:
-        pytest.fail("\n".join([*deviations, explain(run, expected), run.ending, run.output]), pytrace=False)
-    assert run.ending == "exit status 0", run.output
+    check(run, expected, count)
 
 
 @pytest.mark.parametrize(

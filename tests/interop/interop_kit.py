@@ -25,6 +25,7 @@ import trio
 from trio_ws import (
     ClientOptions,
     ConnectionRejected,
+    PerMessageDeflate,
     ServerOptions,
     WebSocketConnection,
     WebSocketRequest,
@@ -175,6 +176,9 @@ class Terms:
     offers: tuple[str, ...] = ()  # the client's subprotocols
     choice: str | None = None  # the server's
     refusal: str | None = None  # the server's answer to a client that it does not want
+    compression: PerMessageDeflate | None = (
+        None  # the library's terms; the peer offers and takes all that it can
+    )
 
 
 PLAIN = Terms()
@@ -204,8 +208,11 @@ class Refusal(NamedTuple):
 class Meeting(abc.ABC):
     """The library and a peer that meet over one transport, for any number of connections."""
 
-    def __init__(self, peer: Peer, transport: str, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, peer: Peer, transport: str, nursery: trio.Nursery, compression: PerMessageDeflate | None
+    ) -> None:
         self.peer = peer
+        self.compression = compression
         self.transport = transport
         self.nursery = nursery
 
@@ -236,6 +243,7 @@ class ClientMeeting(Meeting):
             "subprotocols": terms.offers,
             "extra_headers": OUR_HEADERS,
             "max_message_size": MAX_MESSAGE_SIZE,
+            "compression": self.compression,
         }
         if self.transport == "unix":
             stream = await trio.open_unix_socket(peer.socket)
@@ -256,15 +264,20 @@ class ClientMeeting(Meeting):
 class ServerMeeting(Meeting):
     """The library is the server."""
 
-    def __init__(self, peer: Peer, transport: str, nursery: trio.Nursery) -> None:
-        super().__init__(peer, transport, nursery)
+    def __init__(
+        self, peer: Peer, transport: str, nursery: trio.Nursery, compression: PerMessageDeflate | None
+    ) -> None:
+        super().__init__(peer, transport, nursery, compression)
         self._socket = str(peer.folder / "trio_ws") if transport == "unix" else None
         self._origin = ""
         self._expected: dict[int, tuple[Terms, trio.MemorySendChannel[WebSocketConnection]]] = {}
 
     async def start(self) -> None:
         """Listen."""
-        options: ServerOptions = {"max_message_size": MAX_MESSAGE_SIZE}
+        options: ServerOptions = {
+            "max_message_size": MAX_MESSAGE_SIZE,
+            "compression": self.compression,
+        }
         if self._socket is not None:
             listener = await open_unix_listener(self._socket)
             await self.nursery.start(WebSocketServer(self._handle, [listener], **options).run)
@@ -319,12 +332,12 @@ class Lane:
     transport: str
 
     @asynccontextmanager
-    async def meet(self) -> AsyncGenerator[Meeting]:
+    async def meet(self, compression: PerMessageDeflate | None = None) -> AsyncGenerator[Meeting]:
         """Have both sides ready for connections."""
         kind = ClientMeeting if self.role is Role.CLIENT else ServerMeeting
         with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
-                meeting = kind(self.peer, self.transport, nursery)
+                meeting = kind(self.peer, self.transport, nursery, compression)
                 await meeting.start()
                 yield meeting
                 nursery.cancel_scope.cancel()
@@ -332,7 +345,7 @@ class Lane:
     @asynccontextmanager
     async def talk(self, *steps: Step, terms: Terms = PLAIN) -> AsyncGenerator[Talk]:
         """Have one connection, on which the peer plays `steps`."""
-        async with self.meet() as meeting:
+        async with self.meet(terms.compression) as meeting:
             yield await meeting.talk(*steps, terms=terms)
 
 

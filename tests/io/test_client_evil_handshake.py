@@ -109,7 +109,7 @@ BAD_ANSWERS: dict[str, Answer] = {
     "header without a name": behind_the_status(b": a\r\n"),
     "header without a colon": behind_the_status(b"X\r\n"),
     "space before the colon": behind_the_status(b"X : a\r\n"),
-    "extension nobody asked for": changed(Sec_WebSocket_Extensions="permessage-deflate"),
+    "extension nobody asked for": changed(Sec_WebSocket_Extensions="permessage-bzip2"),
     "subprotocol nobody asked for": changed(Sec_WebSocket_Protocol="chat"),
     "empty subprotocol": changed(Sec_WebSocket_Protocol=""),
 }

@@ -21,6 +21,7 @@ from trio_ws import (
     Endpoint,
     Headers,
     MessageChannel,
+    PerMessageDeflate,
     Request,
     Response,
     State,
@@ -40,6 +41,9 @@ async def opening(context: ssl.SSLContext, nursery: trio.Nursery, stream: trio.a
         assert_type(ws, WebSocketConnection)
     assert_type(await trio_ws.connect_websocket_url(nursery, "ws://example.org"), WebSocketConnection)
     assert_type(await trio_ws.wrap_client_stream(nursery, stream, "example.org", "/"), WebSocketConnection)
+    open_websocket_url("ws://example.org", compression=None)
+    open_websocket_url("ws://example.org", compression=PerMessageDeflate(level=1, engine="isal"))
+    open_websocket_url("ws://example.org", compression=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     open_websocket_url("ws://example.org", ping_interval="soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     open_websocket_url("ws://example.org", no_such_option=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     open_websocket("example.org", 80, "/")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
@@ -51,6 +55,7 @@ async def talking(ws: WebSocketConnection) -> None:
     await ws.send_message(bytearray(3))
     await ws.send_message(memoryview(b"binary"))
     await ws.send_message(array.array("f", [1.0]))
+    await ws.send_message("text", compress=False)
     await ws.send_message(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await ws.send_stream(["one", "two"])
     await ws.send_stream(chunk async for chunk in numbered())
@@ -111,6 +116,7 @@ async def answer_health(request: Request) -> Response | None:
 
 
 async def serving(nursery: trio.Nursery) -> None:
+    await serve_websocket(handler, "localhost", 0, None, compression=PerMessageDeflate())
     await serve_websocket(
         handler, "localhost", 0, None, process_request=answer_health, origins=["https://example.org"]
     )

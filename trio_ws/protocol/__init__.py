@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ._accel import Decoder, Protocol, apply_mask, encode_frame
+from ._accel import Decoder, Protocol, apply_mask, encode_frame, encode_payload
 from ._close import CloseCode, CloseReason, encode_close, may_be_sent
+from ._compressors import Deflater
 from ._deflate import AgreedDeflate, PerMessageDeflate
 from ._errors import ERRORS, LocalProtocolError, ProtocolError, RemoteProtocolError
 from ._events import Close, Event, Fragment, Ping, Pong
@@ -34,6 +35,7 @@ __all__ = [
     "CloseCode",
     "CloseReason",
     "Decoder",
+    "Deflater",
     "Event",
     "Extension",
     "ExtensionFactory",
@@ -65,6 +67,7 @@ __all__ = [
     "encode_close",
     "encode_frame",
     "encode_headers",
+    "encode_payload",
     "format_extensions",
     "may_be_sent",
     "parse_extensions",

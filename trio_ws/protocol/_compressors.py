@@ -120,7 +120,7 @@ class Deflater:
     Args:
         recipe: how its compressors are made.
         takeover: whether a message may refer to those before it.
-        shared: whether it shares compressors with other connections, where it takes nothing over.
+        shared: whether it shares compressors with other connections, which only those can that take nothing over.
         threshold: size in bytes from which messages are worth compressing.
 
     Attributes:
@@ -138,7 +138,7 @@ class Deflater:
         # A full flush makes the compressor forget, so that what follows refers to nothing before it: every message, and
         # every fragment, can then be inflated by itself, as whoever takes nothing over needs it.
         self._mode = zlib.Z_SYNC_FLUSH if takeover else zlib.Z_FULL_FLUSH
-        self._pool = _idle.setdefault(recipe, []) if shared and not takeover else None
+        self._pool = _idle.setdefault(recipe, []) if shared else None
         self._compressor: Compressor | None = None
         self._tail = b""  # what the last fragment ended in; it goes out with the next, if there is one
 

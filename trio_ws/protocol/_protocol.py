@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from . import _codec, _encode
 from ._close import encode_close
 from ._codec import Data
-from ._encode import MAX_CONTROL_SIZE, OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG
+from ._deflate import AgreedDeflate
+from ._encode import MAX_CONTROL_SIZE, OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG, RSV1
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import Close, Event
 from ._limits import Limits
@@ -21,7 +22,9 @@ from ._state import MAY_RECEIVE, MAY_SEND, STATE_OF, TRANSITIONS, Input, Phase, 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from ._compressors import Deflater
     from ._headers import Extension
+    from ._inflate import Inflater
 
 
 class Protocol:
@@ -36,11 +39,14 @@ class Protocol:
     """
 
     __slots__ = (
+        "_compressing",
         "_decoder",
+        "_inflater",
         "_masks",
         "_sending",
         "close_received",
         "close_sent",
+        "deflater",
         "extensions",
         "may_receive",
         "may_send",
@@ -75,7 +81,14 @@ class Protocol:
         self.close_sent: Close | None = None
         self.violation: RemoteProtocolError | None = None
         self._masks = masks if role is Role.CLIENT else None
-        self._decoder = _codec.Decoder(masked=role is Role.SERVER, limits=limits)
+        #: What compresses messages, if that was agreed on.
+        self.deflater: Deflater | None = None
+        self._inflater: Inflater | None = None
+        for extension in extensions:
+            if isinstance(extension, AgreedDeflate):
+                self.deflater, self._inflater = extension.deflater(), extension.inflater()
+        self._decoder = _codec.Decoder(masked=role is Role.SERVER, limits=limits, inflater=self._inflater)
+        self._compressing = False  # whether the message being sent in fragments is compressed
         self._sending = OP_CONTINUATION  # of the message being sent in fragments; the same as in the decoder
 
     @property
@@ -128,8 +141,12 @@ class Protocol:
 
     # Sending
 
-    def send_message(self, message: str | Buffer) -> tuple[bytes, ...]:
+    def send_message(self, message: str | Buffer, compress: bool | None = None) -> tuple[bytes, ...]:
         """Return a whole message as one frame: `str` as text, any contiguous buffer as binary.
+
+        Args:
+            message: it may be changed as soon as this has returned.
+            compress: whether to compress it where that was agreed on; None leaves it to the size.
 
         Raises:
             LocalProtocolError: no message may be sent now.
@@ -138,10 +155,32 @@ class Protocol:
         if not self.may_send or self._sending != OP_CONTINUATION:
             self._require_open()
             raise LocalProtocolError("a message is being sent in fragments: finish it first")
-        return _encode.encode_message(message, self._masks)
+        if self.deflater is None or compress is False:
+            return _encode.encode_message(message, self._masks)
+        opcode, payload = _encode.encode_payload(message)
+        if self.deflater.wants(len(payload), compress):
+            opcode, payload = opcode | RSV1, self.deflater.compress(payload)
+        return _encode.encode_chunks(opcode, payload, self._mask(), True)
 
-    def send_fragment(self, data: str | Buffer, final: bool) -> tuple[bytes, ...]:
+    def send_compressed(self, opcode: int, payload: bytes) -> tuple[bytes, ...]:
+        """Return a whole message whose payload has come from `deflater.compress` as one frame.
+
+        Raises:
+            LocalProtocolError: no message may be sent now.
+        """
+        self._require_open()
+        return _encode.encode_chunks(opcode | RSV1, payload, self._mask(), True)
+
+    def send_fragment(
+        self, data: str | Buffer, final: bool, compress: bool | None = None
+    ) -> tuple[bytes, ...]:
         """Return the next frame of a message sent in fragments; the first one says whether it is text or binary.
+
+        Args:
+            data: the fragment.
+            final: whether it is the last.
+            compress: whether to compress the message where that was agreed on; None leaves it to the size of the first
+                fragment, which alone is asked.
 
         Raises:
             LocalProtocolError: no message may be sent now.
@@ -153,7 +192,14 @@ class Protocol:
             raise TypeError("all pieces of a message must be text, or all binary")
         first = self._sending == OP_CONTINUATION
         self._sending = OP_CONTINUATION if final else opcode
-        return _encode.encode_chunks(opcode if first else OP_CONTINUATION, payload, self._mask(), final)
+        opcode = opcode if first else OP_CONTINUATION
+        if self.deflater is not None:
+            if first:
+                self._compressing = self.deflater.wants(len(payload), compress)
+                opcode |= RSV1 if self._compressing else 0
+            if self._compressing:
+                payload = self.deflater.compress_fragment(payload, first, final)
+        return _encode.encode_chunks(opcode, payload, self._mask(), final)
 
     def send_ping(self, payload: bytes) -> tuple[bytes, ...]:
         """Return a ping; it may stand between the fragments of a message.
@@ -212,6 +258,9 @@ class Protocol:
             LocalProtocolError: that is known already.
         """
         self._move(Input.LOSE)
+        if self.deflater is not None and self._inflater is not None:
+            self.deflater.release()
+            self._inflater.release()
 
     def _move(self, by: Input) -> None:
         if (self.phase, by) not in TRANSITIONS:

@@ -14,12 +14,15 @@ cdef class Protocol:
     cdef object _masks
     cdef _codec.Decoder _decoder
     cdef int _sending
+    cdef bint _compressing
+    cdef readonly object deflater
+    cdef object _inflater
 
     @cython.locals(decoder=_codec.Decoder, events=list)
     cpdef list receive_data(self, data)
     cpdef list next_in_pieces(self)
     cpdef bint next_whole(self)
-    cpdef tuple send_message(self, message)
+    cpdef tuple send_message(self, message, compress=*)
     cdef object _move(self, by)
     cdef object _require_open(self)
     cdef tuple _control(self, int opcode, bytes payload)

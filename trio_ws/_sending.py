@@ -1,0 +1,70 @@
+"""Sending what takes more than one step: messages in pieces, and large ones that are compressed; knows no transports.
+
+While such a message is under way other messages wait for its end, in their order, and control frames do not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._channel import rest
+from .protocol import encode_payload
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable
+
+    from typing_extensions import Buffer
+
+    from ._contexts import Contexts
+    from ._link import Link
+
+
+async def send_compressed(link: Link, contexts: Contexts, message: str | Buffer) -> None:
+    """Compress a message in a thread and send it. It must be the message's turn.
+
+    Raises:
+        ConnectionClosed: the connection is closing or over.
+
+    Cancellation: nothing of the message was or will be sent, nor compressed.
+    """
+    opcode, payload = encode_payload(message)
+    link.outbox.begin_pieces()
+    try:
+        compressed = await contexts.compress(payload)
+        # from here on it has to go out: the peer's context would miss it
+        if not link.protocol.may_send:
+            contexts.deflater.release()
+            raise link.closed_error()
+        link.transport.write(link.protocol.send_compressed(opcode, compressed))
+    finally:
+        link.outbox.end_pieces()
+    contexts.watch()
+
+
+async def send_pieces(link: Link, pieces: AsyncIterable[str | Buffer], compress: bool | None) -> None:
+    """Send one message in pieces, a fragment each.
+
+    Raises:
+        ConnectionClosed: the connection is closing or over.
+
+    Cancellation: before the first piece nothing was sent; later the connection is closed with 1011.
+    """
+    await rest(link.inbox.turn)
+    await link.outbox.wait_turn(link)
+    link.outbox.begin_pieces()
+    last: str | Buffer | None = None
+    try:
+        async for piece in pieces:
+            await link.outbox.wait_room(link)
+            link.transport.write(link.protocol.send_fragment(piece, False, compress))
+            last = piece
+        await link.outbox.wait_room(link)
+        end = "" if isinstance(last, str) else b""
+        link.transport.write(link.protocol.send_fragment(end, True, compress))
+        last = None
+    finally:
+        if link.contexts is not None:
+            link.contexts.watch()
+        if last is not None:
+            link.start_closing(1011, "a message could not be finished")
+        link.outbox.end_pieces()
