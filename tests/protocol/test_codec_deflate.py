@@ -351,6 +351,11 @@ def test_a_read_is_inflated_with_pauses(codec: Codec, peer: Peer, in_pieces: boo
     assert max(sizes) <= INFLATE_LIMIT + max(100_000, 1032 * INFLATE_STEP)
 
 
+def test_a_message_that_takes_several_pauses_is_one(codec: Codec, peer: Peer) -> None:
+    text = "a text " * 500_000
+    assert receive(codec, peer, Deflating().frame(peer, text), limits=LARGE) == [text]
+
+
 def test_plain_messages_take_no_pauses(codec: Codec, peer: Peer) -> None:
     data = peer.frame(BINARY, bytes(100_000)) * 50
     decoder = codec.decoder(peer, LARGE, inflater())
