@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._channel import rest
+from ._contexts import THREAD_SIZE
 from .protocol import encode_payload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+    from collections.abc import AsyncIterable, Iterator
 
     from typing_extensions import Buffer
 
@@ -42,7 +43,7 @@ async def send_compressed(link: Link, contexts: Contexts, message: str | Buffer)
 
 
 async def send_pieces(link: Link, pieces: AsyncIterable[str | Buffer], compress: bool | None) -> None:
-    """Send one message in pieces, a fragment each.
+    """Send one message in pieces, a fragment each; of what is compressed, large ones in several.
 
     Raises:
         ConnectionClosed: the connection is closing or over.
@@ -55,9 +56,10 @@ async def send_pieces(link: Link, pieces: AsyncIterable[str | Buffer], compress:
     last: str | Buffer | None = None
     try:
         async for piece in pieces:
-            await link.outbox.wait_room(link)
-            link.transport.write(link.protocol.send_fragment(piece, False, compress))
-            last = piece
+            for part in (piece,) if link.contexts is None else _parts(piece):
+                await link.outbox.wait_room(link)
+                link.transport.write(link.protocol.send_fragment(part, False, compress))
+                last = part
         await link.outbox.wait_room(link)
         end = "" if isinstance(last, str) else b""
         link.transport.write(link.protocol.send_fragment(end, True, compress))
@@ -68,3 +70,14 @@ async def send_pieces(link: Link, pieces: AsyncIterable[str | Buffer], compress:
         if last is not None:
             link.start_closing(1011, "a message could not be finished")
         link.outbox.end_pieces()
+
+
+def _parts(piece: str | Buffer) -> Iterator[str | Buffer]:
+    """Cut a piece so small that compressing a part of it holds up nobody: then fragments need no thread."""
+    if isinstance(piece, str):
+        for start in range(0, max(len(piece), 1), THREAD_SIZE):
+            yield piece[start : start + THREAD_SIZE]
+        return
+    with memoryview(piece) as view, view.cast("B") as data:
+        for start in range(0, max(len(data), 1), THREAD_SIZE):
+            yield bytes(data[start : start + THREAD_SIZE])

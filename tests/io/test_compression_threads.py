@@ -5,6 +5,7 @@ The clock is the real one, for a test's clock does not wait for threads; nothing
 
 import random
 import threading
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -223,3 +224,40 @@ async def test_no_threads_where_nothing_is_compressed(options: PerMessageDeflate
             await ends.client.send_message(LARGE)
             assert await ends.server.get_message() == LARGE
     assert gate.most == 0
+
+
+@every_takeover
+@pytest.mark.parametrize(
+    "piece", [bytes(20 * THREAD_SIZE + 1), "\N{EURO SIGN}" * (20 * THREAD_SIZE + 1)], ids=type
+)
+async def test_a_large_piece_of_a_message_holds_up_nobody(
+    options: PerMessageDeflate, piece: str | bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+    compressed: list[tuple[int, int]] = []
+    compress_fragment = Deflater.compress_fragment
+
+    def recorded(deflater: Deflater, data: bytes, first: bool, final: bool) -> bytes:
+        compressed.append((steps, len(data)))
+        return compress_fragment(deflater, data, first, final)
+
+    monkeypatch.setattr(Deflater, "compress_fragment", recorded)
+    async with pair(options) as ends, trio.open_nursery() as nursery:
+        nursery.start_soon(ends.client.send_stream, [piece, piece[:1]])
+        message: list[str | bytes] = []
+
+        async def receive() -> None:
+            message.append(await ends.server.get_message())
+
+        nursery.start_soon(receive)
+        while not message:
+            steps += 1
+            await trio.lowlevel.checkpoint()
+        assert message == [piece + piece[:1]]  # type: ignore[operator]  # both are of one kind
+    large = [(step, size) for step, size in compressed if size > 3]
+    assert len(large) == 20
+    # one in each pass of the scheduler, in which it may come before or behind the counting task
+    assert max(Counter(step for step, _ in large).values()) <= 2
+    assert {size for _, size in large} == {
+        len(piece[:THREAD_SIZE].encode() if isinstance(piece, str) else piece[:THREAD_SIZE])
+    }
