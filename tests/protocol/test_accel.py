@@ -16,6 +16,7 @@ PARTS = {
     "protocol._mask.apply_mask",
     "protocol._codec.Decoder",
     "protocol._encode.encode_frame",
+    "protocol._encode.encode_payload",
     "protocol._protocol.Protocol",
     "transport._base.Transport",
     "transport._poller.Poller",
