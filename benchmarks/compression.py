@@ -7,35 +7,18 @@ several rounds, for whatever else the machine does only adds to it.
 from __future__ import annotations
 
 import argparse
-import json
-import random
 import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from benchmarks.harness.frames import make_messages
 from trio_ws.protocol import Deflater, PerMessageDeflate
 
 SIZES = (400, 4096, 65536)
 ROUNDS = 5
 MESSAGES = 40
-WORDS = [
-    "alpha",
-    "beta",
-    "gamma",
-    "delta",
-    "order",
-    "price",
-    "user",
-    "quantity",
-    "symbol",
-    "status",
-    "active",
-    "pending",
-    "request",
-    "session",
-]
 
 #: Window bits and memory levels: from what little memory allows up to zlib's own defaults.
 SETTINGS = ((9, 1), (10, 4), (11, 5), (12, 5), (13, 6), (15, 8))
@@ -46,26 +29,6 @@ class Cost(NamedTuple):
 
     percent: float
     microseconds: float
-
-
-def make_messages(size: int) -> list[bytes]:
-    """Return messages of JSON, as applications send them: equal keys, values that differ."""
-    chance = random.Random(size)
-
-    def record() -> dict[str, object]:
-        return {
-            "id": chance.randrange(10**9),
-            "user": chance.choice(WORDS),
-            "price": round(chance.random() * 1000, 2),
-            "tags": chance.sample(WORDS, 3),
-            "time": f"2024-05-{chance.randrange(1, 28):02}T{chance.randrange(24):02}:{chance.randrange(60):02}:00Z",
-            "ok": chance.random() < 0.5,
-        }
-
-    def message() -> bytes:
-        return json.dumps([record() for _ in range(size // 80 + 1)]).encode()[:size]
-
-    return [message() for _ in range(MESSAGES)]
 
 
 def make_deflater(bits: int, mem_level: int, level: int, takeover: bool) -> Deflater:
@@ -134,7 +97,7 @@ def print_tables(level: int) -> None:
         compressor = measure_compressor(bits, mem_level, level)
         print(f"| {bits} / {mem_level} | {compressor:.0f} | {measure_decompressor(bits):.0f} |")
     for size in SIZES:
-        messages = make_messages(size)
+        messages = make_messages(size, MESSAGES)
         print(f"\n{size} bytes of JSON, level {level}\n")
         print("| window bits / memory level | with takeover: %, us | without: %, us |\n|---|---|---|")
         for bits, mem_level in SETTINGS:

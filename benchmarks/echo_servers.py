@@ -1,7 +1,7 @@
-"""Echo servers to be measured, one for each process: python echo_servers.py NAME PORT [CERTIFICATE.pem].
+"""Echo servers to be measured, one for each process: python echo_servers.py NAME PORT [CERTIFICATE.pem or ''] [deflate].
 
-Each is what the documentation of its library shows, with that library's defaults, except that compression is off:
-no measurement asks for it.
+Each is what the documentation of its library shows, with that library's defaults, except that compression is off
+unless it is asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import ssl
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 OP_CLOSE = 8
 
-Server = Callable[[int, ssl.SSLContext | None], None]
+Server = Callable[[int, ssl.SSLContext | None, bool], None]
 
 
 async def shake_hands(stream: trio.abc.Stream) -> None:
@@ -60,7 +61,7 @@ async def answer_unread(stream: trio.abc.Stream) -> None:
         await stream.send_all(bytes([data[0], 2]) + data[6:8])  # the close frame, whose mask is zero
 
 
-def run_floor(port: int, context: ssl.SSLContext | None) -> None:
+def run_floor(port: int, context: ssl.SSLContext | None, deflate: bool) -> None:
     """Show what Trio's streams allow: all that is missing here is WebSocket."""
     import trio
 
@@ -81,20 +82,21 @@ def run_floor(port: int, context: ssl.SSLContext | None) -> None:
     trio.run(main)
 
 
-def run_trio_ws(port: int, context: ssl.SSLContext | None) -> None:
+def run_trio_ws(port: int, context: ssl.SSLContext | None, deflate: bool) -> None:
     import trio
 
-    from trio_ws import WebSocketRequest, serve_websocket
+    from trio_ws import PerMessageDeflate, WebSocketRequest, serve_websocket
 
     async def handler(request: WebSocketRequest) -> None:
         ws = await request.accept()
         async for message in ws:
             await ws.send_message(message)
 
-    trio.run(serve_websocket, handler, HOST, port, context)
+    compression = PerMessageDeflate() if deflate else None
+    trio.run(partial(serve_websocket, handler, HOST, port, context, compression=compression))
 
 
-def run_websockets_trio(port: int, context: ssl.SSLContext | None) -> None:
+def run_websockets_trio(port: int, context: ssl.SSLContext | None, deflate: bool) -> None:
     import trio
     from websockets.trio.server import ServerConnection, serve
 
@@ -103,12 +105,12 @@ def run_websockets_trio(port: int, context: ssl.SSLContext | None) -> None:
             await ws.send(message)
 
     async def main() -> None:
-        await serve(handler, port, host=HOST, ssl=context, compression=None)
+        await serve(handler, port, host=HOST, ssl=context, compression="deflate" if deflate else None)
 
     trio.run(main)
 
 
-def run_trio_websocket(port: int, context: ssl.SSLContext | None) -> None:
+def run_trio_websocket(port: int, context: ssl.SSLContext | None, deflate: bool) -> None:
     import trio
     from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
@@ -123,7 +125,7 @@ def run_trio_websocket(port: int, context: ssl.SSLContext | None) -> None:
     trio.run(serve_websocket, handler, HOST, port, context)
 
 
-def run_websockets(port: int, context: ssl.SSLContext | None) -> None:
+def run_websockets(port: int, context: ssl.SSLContext | None, deflate: bool) -> None:
     from websockets.asyncio.server import ServerConnection, serve
 
     async def handler(ws: ServerConnection) -> None:
@@ -131,18 +133,20 @@ def run_websockets(port: int, context: ssl.SSLContext | None) -> None:
             await ws.send(message)
 
     async def main() -> None:
-        async with serve(handler, HOST, port, ssl=context, compression=None) as server:
+        async with serve(
+            handler, HOST, port, ssl=context, compression="deflate" if deflate else None
+        ) as server:
             await server.serve_forever()
 
     asyncio.run(main())
 
 
-def run_aiohttp(port: int, context: ssl.SSLContext | None) -> None:
+def run_aiohttp(port: int, context: ssl.SSLContext | None, deflate: bool) -> None:
     import uvloop
     from aiohttp import WSMsgType, web
 
     async def handler(request: web.Request) -> web.WebSocketResponse:
-        ws = web.WebSocketResponse(compress=False)
+        ws = web.WebSocketResponse(compress=deflate)
         await ws.prepare(request)
         async for message in ws:
             if message.type is WSMsgType.TEXT:
@@ -157,7 +161,7 @@ def run_aiohttp(port: int, context: ssl.SSLContext | None) -> None:
     web.run_app(app, host=HOST, port=port, ssl_context=context, print=None, loop=loop, access_log=None)
 
 
-def run_picows(port: int, context: ssl.SSLContext | None) -> None:
+def run_picows(port: int, context: ssl.SSLContext | None, deflate: bool) -> None:
     import uvloop
     from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
@@ -187,14 +191,14 @@ SERVERS: dict[str, Server] = {
 }
 
 
-def main(name: str, port: str, certificate: str | None = None) -> None:
+def main(name: str, port: str, certificate: str = "", compression: str = "") -> None:
     """Serve until the process is ended."""
     logging.basicConfig(level=logging.WARNING)
     context = None
-    if certificate is not None:
+    if certificate:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate)
-    SERVERS[name](int(port), context)
+    SERVERS[name](int(port), context, compression == "deflate")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,16 +21,19 @@ import trio
 import trio_ws.protocol
 from benchmarks import codec_worker, peak_worker
 from benchmarks.codec import PIECES, TOGETHER
-from benchmarks.compare import choose_works
+from benchmarks.compressed import WORK as COMPRESSED
 from benchmarks.harness import install, machine
 from benchmarks.harness.figures import Results, read_figures
+from benchmarks.harness.frames import CYCLE, make_compressed_frames, make_cycle
 from benchmarks.harness.install import UnavailableError
 from benchmarks.harness.options import Options, make_parser, parse_options
 from benchmarks.harness.progress import Progress, format_duration
 from benchmarks.harness.report import Row, list_notes, make_table
 from benchmarks.harness.rounds import measure_in_turn
+from benchmarks.harness.servers import choose_works
 from benchmarks.harness.subjects import PROJECT, PURE, SERVERS, Subject
 from benchmarks.harness.work import COST, GROWTH, IDLE, MEMORY, MESSAGES, WORK, Work
+from trio_ws import PerMessageDeflate
 
 PROGRAMS = Path(__file__).parent.parent / "benchmarks"
 QUICK = WORK["ping-pong"], WORK["100-clients"]
@@ -172,7 +176,7 @@ def test_growth_is_in_nothing_but_connections() -> None:
 def test_who_asks_for_more_connections_than_there_can_be_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "allow_connections", lambda: 2250)
     skipped: dict[str, str] = {}
-    works = choose_works(parse()[0], memory=True, skipped=skipped, tls="no OpenSSL")
+    works = choose_works(list(WORK.values()), quick=False, skipped=skipped, tls="no OpenSSL")
     # memory is that of connections which come after a tenth as many others
     assert [work.connections for work in works if work.task == "hold"] == [100, 500, 1000]
     assert max(work.connections for work in works if work.task == "echo") == 1000
@@ -181,7 +185,7 @@ def test_who_asks_for_more_connections_than_there_can_be_is_told_so(monkeypatch:
 
 
 def test_what_takes_long_is_left_out_of_a_quick_run() -> None:
-    works = choose_works(parse("--quick")[0], memory=True, skipped={}, tls=None)
+    works = choose_works(list(WORK.values()), quick=True, skipped={}, tls=None)
     assert {work.connections for work in works} == {1, 10, 32, 100}
     assert [work for work in works if work.task == "hold"] == [WORK["memory-100"]]
 
@@ -359,14 +363,15 @@ ANSWERS: dict[str, tuple[Callable[[bytes], Sequence[str | bytes]], str]] = {
 
 
 @asynccontextmanager
-async def answering(answer: Callable[[bytes], Sequence[str | bytes]]) -> AsyncGenerator[int]:
+async def answering(
+    answer: Callable[[bytes], Sequence[str | bytes]], compression: PerMessageDeflate | None = None
+) -> AsyncGenerator[int]:
     """Serve, and answer each message; the port."""
 
     async def handler(request: trio_ws.WebSocketRequest) -> None:
         ws = await request.accept()
         async for message in ws:
-            assert isinstance(message, bytes)
-            answers = answer(message)
+            answers = answer(message if isinstance(message, bytes) else message.encode())
             for each in answers:
                 await ws.send_message(each)
             if not answers:
@@ -374,7 +379,7 @@ async def answering(answer: Callable[[bytes], Sequence[str | bytes]]) -> AsyncGe
 
     async with trio.open_nursery() as nursery:
         server: trio_ws.WebSocketServer = await nursery.start(
-            trio_ws.serve_websocket, handler, "127.0.0.1", 0, None
+            partial(trio_ws.serve_websocket, compression=compression), handler, "127.0.0.1", 0, None
         )
         yield server.port
         nursery.cancel_scope.cancel()
@@ -393,6 +398,69 @@ async def test_only_an_echo_is_counted(
     if not complaint:
         figures = read_figures(json.loads(done.stdout))
         assert set(figures) == {"messages_s", "p50_us", "p99_us", "p999_us", "server_us"}
+
+
+async def run_compressed(
+    load: Path,
+    folder: Path,
+    answer: Callable[[bytes], Sequence[str | bytes]],
+    *flags: str,
+    compression: PerMessageDeflate | None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Have compressed messages of 4 KiB sent on two connections."""
+    frames = folder / "frames"
+    frames.write_bytes(make_compressed_frames(make_cycle(4096)))
+    async with answering(answer, compression) as port:
+        command = [str(load), "echo", str(port), "2", "0", "1", "0.05", f"deflate={frames}", *flags]
+        return await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True)
+
+
+@needs_compiler
+@pytest.mark.parametrize("flags", [(), ("fresh",)])
+async def test_compressed_messages_are_valid_on_all_terms(
+    flags: tuple[str, ...], load: Path, tmp_path: Path
+) -> None:
+    received: list[bytes] = []
+
+    def answer(message: bytes) -> Sequence[str]:
+        received.append(message)
+        return [message.decode()]
+
+    done = await run_compressed(load, tmp_path, answer, *flags, compression=PerMessageDeflate())
+    assert done.stderr == b""
+    cycle = make_cycle(4096)
+    assert set(received) == set(cycle)
+    figures = read_figures(json.loads(done.stdout))
+    # every message resembles the others, and an answer cannot be smaller than what of it is chance
+    assert 400 < figures["wire_bytes"] < 4096 / 4
+    assert (figures["wire_bytes"] > 850) == bool(flags)  # what the server may refer to makes a difference
+
+
+@needs_compiler
+async def test_bytes_of_answers_are_those_on_the_wire(load: Path, tmp_path: Path) -> None:
+    options = PerMessageDeflate(threshold=10**6)
+    done = await run_compressed(load, tmp_path, lambda message: [message.decode()], compression=options)
+    assert json.loads(done.stdout)["wire_bytes"] == 4 + 4096
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [(None, b"the server does not compress"), (PerMessageDeflate(), b"opcode 2 came back")],
+)
+async def test_a_server_that_does_not_compress_or_answers_in_binary_is_not_measured(
+    options: PerMessageDeflate | None, complaint: bytes, load: Path, tmp_path: Path
+) -> None:
+    done = await run_compressed(load, tmp_path, lambda message: [message], compression=options)
+    assert (done.returncode, done.stderr.strip()) == (1, complaint)
+
+
+@pytest.mark.parametrize("size", sorted({work.size for work in COMPRESSED.values()}))
+def test_no_message_comes_again_within_a_window(size: int) -> None:
+    cycle = make_cycle(size)
+    assert len(set(cycle)) == len(cycle)
+    assert sum(map(len, cycle)) > CYCLE - size
+    assert CYCLE >= 2 * 2**15
 
 
 async def run_client(answer: Callable[[bytes], Sequence[str | bytes]]) -> subprocess.CompletedProcess[bytes]:
@@ -464,6 +532,27 @@ def test_a_quick_comparison_measures_servers(tmp_path: Path, environment: dict[s
     assert document["versions"]["trio_ws"].endswith(("(compiled)", "(not compiled)"))
     assert done.stdout.strip() in (out / "servers.md").read_text()
     assert re.search(r"^\[(\d+)/\1\] .* eta 0 s$", done.stderr, re.MULTILINE)
+
+
+@needs_compiler
+def test_a_quick_comparison_measures_servers_that_compress(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    done = run_program(
+        "compressed.py", "--quick", "--only", "trio_ws", "--out", tmp_path, environment=environment
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "compressed.json").read_text())
+    assert document["failures"] == document["skipped"] == {}
+    assert set(document["rounds"]) == {name for name, work in COMPRESSED.items() if work.connections <= 100}
+    echoes = {name for name, work in COMPRESSED.items() if work.task == "echo"} & set(document["rounds"])
+    assert all("wire_bytes" in document["rounds"][name]["trio_ws"][0] for name in echoes)
+    for line in (
+        r"100 clients, 4 KiB \[messages/s\]",
+        r"100 clients, 4 KiB \[B\]",
+        r"memory of each .*\[KiB\]",
+    ):
+        assert re.search(rf"^\| {line} +\| +[\d,.]+ \|$", done.stdout, re.MULTILINE)
 
 
 @needs_compiler

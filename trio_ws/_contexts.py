@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from .protocol import Deflater, PerMessageDeflate
 
-#: From this size on a message is compressed in a thread. A thread costs 80 us, compressing 64 KiB of JSON ten times as
-#: much: for smaller ones it is not worth it, and larger ones would hold up everybody for longer than a millisecond.
+#: Messages of more bytes than this are compressed in a thread. A thread costs 80 us, compressing 64 KiB of JSON ten times
+#: as much: up to there it is not worth it, and larger ones would hold up everybody for longer than a millisecond.
 THREAD_SIZE = 65536
 
 #: Seconds without a compressed message after which a connection's compressor is given back.
@@ -59,7 +59,7 @@ class Contexts:
     def wants_thread(self, message: str | Buffer, compress: bool | None) -> bool:
         """Say whether a message is so large that it is to be compressed in a thread."""
         size = len(message) if isinstance(message, str) else memoryview(message).nbytes
-        return size >= THREAD_SIZE and compress is not False and self.deflater.wants(size, compress)
+        return size > THREAD_SIZE and compress is not False and self.deflater.wants(size, compress)
 
     async def compress(self, data: bytes) -> bytes:
         """Compress a message in a thread.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .figures import Figures, read_figures
+from .frames import make_compressed_frames, make_cycle
 from .install import UnavailableError
 from .machine import pinned
 from .processes import Server
@@ -27,11 +28,13 @@ class Load:
         program: the compiled program.
         cpu: the processor that it runs on.
         seconds: how long each measurement takes.
+        folder: where it finds compressed messages.
     """
 
     program: Path
     cpu: int
     seconds: float
+    folder: Path
 
     def measure(self, work: Work, server: Server, *, reads: bool) -> Figures:
         """Measure a server once.
@@ -44,7 +47,7 @@ class Load:
         Raises:
             UnavailableError: something went wrong; the message says what.
         """
-        flags = _flags(work, reads=reads)
+        flags = self._flags(work, reads=reads)
         if work.task == "hold":
             return {"kib": self._weigh(work.connections, server, flags)}
         shape = [work.size, work.depth] if work.task == "echo" else []
@@ -84,6 +87,15 @@ class Load:
             yield
             # Leaving the block ends its standard input, and so the process.
 
+    def _flags(self, work: Work, *, reads: bool) -> list[str]:
+        flags = [*(["tls"] if work.tls else []), *([] if reads else ["lengths"])]
+        if work.deflate:
+            flags += [f"deflate={self._frames(work.size)}", *(["fresh"] if work.deflate == "fresh" else [])]
+        return flags
 
-def _flags(work: Work, *, reads: bool) -> list[str]:
-    return [*(["tls"] if work.tls else []), *([] if reads else ["lengths"])]
+    def _frames(self, size: int) -> Path:
+        """Return the file of compressed messages of one size."""
+        path = self.folder / f"{size}.frames"
+        if not path.exists():
+            path.write_bytes(make_compressed_frames(make_cycle(size)))
+        return path

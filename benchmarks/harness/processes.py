@@ -56,7 +56,15 @@ class Server:
     log: Path
 
     @classmethod
-    def start(cls, subject: Subject, cpu: int, folder: Path, certificate: Path | None = None) -> Server:
+    def start(
+        cls,
+        subject: Subject,
+        cpu: int,
+        folder: Path,
+        certificate: Path | None = None,
+        *,
+        deflate: bool = False,
+    ) -> Server:
         """Start a server and wait until it listens.
 
         Args:
@@ -64,12 +72,15 @@ class Server:
             cpu: the processor that it runs on.
             folder: where its log goes.
             certificate: for TLS; None is for none.
+            deflate: whether it compresses what it sends to whoever asks for it.
 
         Raises:
             UnavailableError: it did not start.
         """
         port = _free_port()
-        command = _server_command(subject, [str(port), *([str(certificate)] if certificate else [])])
+        command = _server_command(
+            subject, [str(port), str(certificate or ""), *(["deflate"] if deflate else [])]
+        )
         log = folder / f"{subject.name}-{port}.log"
         with log.open("wb") as output, pinned(cpu):
             process = subprocess.Popen(

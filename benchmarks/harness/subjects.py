@@ -51,6 +51,13 @@ SERVERS = (
     Subject("websockets", "websockets, asyncio", packages=("websockets",)),
 )
 
+#: Those that compress.
+DEFLATING = tuple(
+    subject
+    for subject in SERVERS
+    if subject.name in (PROJECT.name, PURE.name, "websockets_trio", "ws", "aiohttp")
+)
+
 CLIENTS = (
     PROJECT,
     PURE,

@@ -19,6 +19,7 @@ MESSAGES = Metric("messages_s", "messages/s")
 CONNECTIONS = Metric("connections_s", "connections/s")
 MEMORY = Metric("kib", "KiB", 1)
 COST = Metric("server_us", "µs", 1)
+WIRE = Metric("wire_bytes", "B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Work:
         depth: messages that a connection has in flight.
         tls: whether the connections are encrypted.
         task: what the load generator is told to do.
+        deflate: whether messages are JSON and compressed, and then whether the client asks for "takeover" of contexts, as
+            by default, or for a "fresh" one for each message.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Work:
     depth: int = 1
     tls: bool = False
     task: Literal["echo", "churn", "hold"] = "echo"
+    deflate: Literal["", "takeover", "fresh"] = ""
 
     @property
     def metric(self) -> Metric:

@@ -1,8 +1,8 @@
 /* A WebSocket load generator, to measure echo servers on the loopback interface: one thread, one epoll set.
  *
- *   load echo  PORT CONNECTIONS SIZE DEPTH SECONDS [tls] [lengths] [pid=N]
+ *   load echo  PORT CONNECTIONS SIZE DEPTH SECONDS [tls] [lengths] [pid=N] [deflate=FILE] [fresh]
  *   load churn PORT CONNECTIONS SECONDS [lengths] [pid=N]
- *   load hold  PORT CONNECTIONS [tls] [lengths]
+ *   load hold  PORT CONNECTIONS [tls] [lengths] [deflate=FILE] [fresh]
  *
  * echo:  each connection sends a burst of DEPTH masked binary messages of SIZE bytes, and the next burst when the last
  *        echo of it has come. Counts messages; latency is a burst's, from its sending to its last echo.
@@ -18,6 +18,12 @@
  * or life: "server_us". Every byte that comes back is compared with what was sent; with "lengths", for a server that
  * reads no payload, only opcodes and lengths are. Anything unexpected ends the run with a message and status 1. Pings
  * are not answered: servers have to be measured for less time than they wait for a pong.
+ *
+ * With "deflate" permessage-deflate is offered, and FILE has frames ready to be sent, one message each, which are valid
+ * whether or not the server remembers those before them. Connections send one at a time, one after another, and begin anew
+ * behind the last; SIZE and DEPTH mean nothing. With "fresh" no context is to be taken over on either side. Answers are
+ * messages of text, whose number and length are counted: "wire_bytes" is what one takes, with its header. Nobody inflates
+ * them here.
  */
 #include <errno.h>
 #include <math.h>
@@ -31,15 +37,17 @@
 
 #include "wire.h"
 
-enum { CONTINUATION = 0, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
-enum { FIN = 0x80, MASKED = 0x80, HEADER = 10, MASK = 4 };
+enum { CONTINUATION = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
+enum { FIN = 0x80, RSV1 = 0x40, RSV = 0x70, MASKED = 0x80, HEADER = 10, MASK = 4 };
 enum { TOGETHER = 32, EVENTS = 256, RESPONSE = 4096, PATIENCE = 60, TURNS = 4 };
 
+static const char DEFLATE[] = "permessage-deflate", FRESH[] = "server_no_context_takeover";
 /* RFC 6455 1.3 has the same key and its answer as the example. */
 static const char KEY[] = "dGhlIHNhbXBsZSBub25jZQ==", ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 typedef struct {
   Wire wire;
+  size_t turn;      /* which burst it is at */
   size_t sent;      /* bytes of the burst */
   int answered;     /* messages of the burst */
   uint64_t at;      /* bytes of the message that is coming in */
@@ -55,14 +63,22 @@ typedef struct {
 } Connection;
 
 static struct {
-  int port, count, depth, tls, lengths, pid;
+  int port, count, depth, tls, lengths, pid, fresh;
+  const char *deflate; /* the file of frames, NULL for none */
   size_t size;
   double seconds;
 } task;
 
-static char request[256];
-static unsigned char *burst, *pattern; /* message i of a burst is pattern[i .. i + size) */
-static size_t burst_size;
+typedef struct {
+  const unsigned char *data;
+  size_t size;
+} Burst;
+
+static char request[512];
+static Burst *bursts;
+static size_t burst_count;
+static unsigned char *pattern; /* message i of a burst is pattern[i .. i + size), unless it is compressed */
+static uint64_t answers_size;  /* bytes of all answers while there is a window */
 static unsigned char input[1 << 18];
 
 static double *latencies;
@@ -119,6 +135,7 @@ static int is_over(Window *w) {
     w->since = t;
     w->server = server_time();
     w->total = 0;
+    answers_size = 0;
     latency_count = 0;
   }
   return w->since && t >= w->start + task.seconds && w->total >= TURNS * w->turn && latency_count;
@@ -130,6 +147,7 @@ static void report(const char *what, const Window *w) {
   printf("{\"%s\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f", what, rate, percentile_us(.5),
          percentile_us(.99), percentile_us(.999));
   if (task.pid) printf(", \"server_us\": %.3f", each * 1e6);
+  if (task.deflate) printf(", \"wire_bytes\": %.1f", (double)answers_size / (double)w->total);
   printf("}\n");
 }
 
@@ -149,6 +167,8 @@ static int read_response(Connection *c) {
   }
   if (strncmp(c->response, "HTTP/1.1 101", 12) || !strstr(c->response, ACCEPT))
     fail("the handshake was refused: %.200s", c->response);
+  if (task.deflate && !strstr(c->response, DEFLATE)) fail("the server does not compress");
+  if (task.fresh && !strstr(c->response, FRESH)) fail("the server takes contexts over");
   if (end + 4 != c->response + c->response_size) fail("the server sent something before it was asked");
   return 1;
 }
@@ -184,13 +204,33 @@ static Connection *open_all(int epoll) {
 
 /* --- Messages ---------------------------------------------------------------------------------------------------- */
 
+/* Make a burst of each frame in a file. */
+static void read_frames(void) {
+  FILE *file = fopen(task.deflate, "rb");
+  if (!file) fail("%s: %s", task.deflate, strerror(errno));
+  fseek(file, 0, SEEK_END);
+  size_t size = (size_t)ftell(file);
+  rewind(file);
+  unsigned char *data = malloc(size);
+  bursts = malloc(size * sizeof *bursts / MASK); /* no frame is as short as a mask */
+  if (!data || !bursts || fread(data, 1, size, file) != size) fail("%s could not be read", task.deflate);
+  fclose(file);
+  for (size_t at = 0; at < size; at += bursts[burst_count++].size) {
+    const unsigned char *p = data + at;
+    size_t length = p[1] & 0x7f, wide = length == 126 ? 2 : 0;
+    if (wide) length = (size_t)(p[2] << 8 | p[3]);
+    bursts[burst_count] = (Burst){p, 2 + wide + MASK + length};
+  }
+}
+
 static void make_burst(void) {
   int wide = task.size < 126 ? 0 : task.size < 65536 ? 2 : 8;
   size_t frame = 2 + (size_t)wide + MASK + task.size;
-  burst_size = frame * (size_t)task.depth;
-  unsigned char *p = burst = malloc(burst_size);
+  unsigned char *p = malloc(frame * (size_t)task.depth);
+  bursts = malloc(sizeof *bursts);
   pattern = malloc(task.size + (size_t)task.depth);
-  if (!burst || !pattern) fail("out of memory for messages");
+  if (!p || !bursts || !pattern) fail("out of memory for messages");
+  bursts[burst_count++] = (Burst){p, frame * (size_t)task.depth};
   srand(1);
   for (size_t i = 0; i < task.size + (size_t)task.depth; i++) pattern[i] = (unsigned char)rand();
   for (int i = 0; i < task.depth; i++) {
@@ -212,12 +252,14 @@ static void take_header(Connection *c, unsigned char byte) {
   uint64_t size = wide ? 0 : (uint64_t)length;
   for (int k = 0; k < wide; k++) size = size << 8 | c->header[2 + k];
   int opcode = c->header[0] & 0x0f;
-  if (c->header[0] & 0x70 || c->header[1] & MASKED) fail("a frame with reserved bits, or masked");
+  if (c->header[0] & RSV & ~(task.deflate ? RSV1 : 0) || c->header[1] & MASKED)
+    fail("a frame with reserved bits, or masked");
   if (opcode == CLOSE) c->closed = 1;
-  c->data = opcode == BINARY || opcode == CONTINUATION;
+  c->data = opcode == (task.deflate ? TEXT : BINARY) || opcode == CONTINUATION;
   if (c->data && (opcode == CONTINUATION) != c->inside) fail("a frame with opcode %d came out of order", opcode);
   if (!c->data && opcode != CLOSE && opcode != PING && opcode != PONG) fail("opcode %d came back", opcode);
-  if (c->data && size > task.size - c->at) fail("more than %zu bytes came back", task.size);
+  if (c->data) answers_size += 2 + (uint64_t)wide + size;
+  if (c->data && !task.deflate && size > task.size - c->at) fail("more than %zu bytes came back", task.size);
   c->final = c->header[0] & FIN;
   if (c->data) c->inside = !c->final;
   c->left = size;
@@ -226,7 +268,7 @@ static void take_header(Connection *c, unsigned char byte) {
 
 static void end_frame(Connection *c) {
   if (!c->data || !c->final) return;
-  if (c->at != task.size) fail("%llu bytes came back of %zu", (unsigned long long)c->at, task.size);
+  if (c->at != task.size && !task.deflate) fail("%llu bytes came back of %zu", (unsigned long long)c->at, task.size);
   if (c->answered == task.depth) fail("more messages came back than were sent");
   c->at = 0;
   c->answered++;
@@ -240,7 +282,7 @@ static void take(Connection *c, const unsigned char *p, size_t size) {
     } else {
       size_t part = (size_t)(end - p) < c->left ? (size_t)(end - p) : (size_t)c->left;
       if (c->data) {
-        if (!task.lengths && memcmp(pattern + c->answered + c->at, p, part)) fail("other bytes came back than were sent");
+        if (pattern && !task.lengths && memcmp(pattern + c->answered + c->at, p, part)) fail("other bytes came back than were sent");
         c->at += part;
       }
       p += part;
@@ -255,18 +297,20 @@ static long serve(Connection *c, int again) {
   long done = 0;
   for (;;) {
     int before = c->answered;
-    for (size_t n; c->sent < burst_size; c->sent += n)
-      if (!(n = wire_send(&c->wire, burst + c->sent, burst_size - c->sent))) break;
+    Burst burst = bursts[c->turn];
+    for (size_t n; c->sent < burst.size; c->sent += n)
+      if (!(n = wire_send(&c->wire, burst.data + c->sent, burst.size - c->sent))) break;
     int ended = 0;
     for (size_t n; (n = wire_receive(&c->wire, input, sizeof input, &ended));) take(c, input, n);
     if (ended || c->closed) fail("the server closed the connection");
     done += c->answered - before;
     if (c->answered < task.depth) return done;
-    if (c->sent < burst_size) fail("the answer was there before the question");
+    if (c->sent < burst.size) fail("the answer was there before the question");
     double t = now();
     note_latency(t - c->since);
     if (!again) return done;
     c->since = t;
+    c->turn = (c->turn + 1) % burst_count;
     c->sent = 0;
     c->answered = 0;
   }
@@ -314,8 +358,8 @@ static int live(Connection *c) {
   if (!c->sent) {
     if (!read_response(c)) return 0;
     note_latency(now() - c->since);
-    say(c, burst, burst_size);
-    c->sent = burst_size;
+    say(c, bursts->data, bursts->size);
+    c->sent = bursts->size;
     return 0;
   }
   int ended = 0, before = c->answered;
@@ -353,10 +397,11 @@ static int has(int argc, char **argv, const char *word) {
   return 0;
 }
 
-static int find_pid(int argc, char **argv) {
+/* Return what stands behind a name that ends in "=", or NULL. */
+static const char *find(int argc, char **argv, const char *name) {
   for (int i = 1; i < argc; i++)
-    if (!strncmp(argv[i], "pid=", 4)) return atoi(argv[i] + 4);
-  return 0;
+    if (!strncmp(argv[i], name, strlen(name))) return argv[i] + strlen(name);
+  return NULL;
 }
 
 int main(int argc, char **argv) {
@@ -374,12 +419,20 @@ int main(int argc, char **argv) {
   task.seconds = is_echo ? atof(argv[6]) : is_churn ? atof(argv[4]) : 0;
   task.tls = has(argc, argv, "tls");
   task.lengths = has(argc, argv, "lengths");
-  task.pid = find_pid(argc, argv);
+  const char *pid = find(argc, argv, "pid=");
+  task.pid = pid ? atoi(pid) : 0;
+  task.deflate = find(argc, argv, "deflate=");
+  task.fresh = has(argc, argv, "fresh");
+  if (task.deflate) task.depth = 1;
   snprintf(request, sizeof request,
            "GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-           "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n",
+           "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n",
            task.port, KEY);
-  make_burst();
+  if (task.deflate)
+    sprintf(request + strlen(request), "Sec-WebSocket-Extensions: %s; client_max_window_bits%s%s%s\r\n", DEFLATE,
+            task.fresh ? "; " : "", task.fresh ? FRESH : "", task.fresh ? "; client_no_context_takeover" : "");
+  strcat(request, "\r\n");
+  task.deflate ? read_frames() : make_burst();
   int epoll = epoll_create1(EPOLL_CLOEXEC);
   if (epoll < 0) fail("epoll_create1: %s", strerror(errno));
   if (is_echo) echo(epoll);

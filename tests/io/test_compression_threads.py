@@ -110,6 +110,18 @@ async def test_large_messages_of_all_kinds(options: PerMessageDeflate) -> None:
 
 
 @every_takeover
+async def test_up_to_64_kib_no_thread_is_used(options: PerMessageDeflate, gate: Gate) -> None:
+    gate.open()
+    async with pair(options) as ends:
+        await ends.client.send_message(NOISE)
+        assert await ends.server.get_message() == NOISE
+        assert gate.most == 0
+        await ends.client.send_message(NOISE + b"!")
+        assert await ends.server.get_message() == NOISE + b"!"
+        assert gate.most == 1
+
+
+@every_takeover
 async def test_messages_keep_their_order(options: PerMessageDeflate, gate: Gate) -> None:
     async with pair(options) as ends, trio.open_nursery() as nursery:
         client, server = ends
