@@ -1,5 +1,6 @@
 """The peers of the interoperability tests, each started once, and the ways to meet them; how they talk is not known here."""
 
+import importlib.util
 import json
 import os
 import re
@@ -83,7 +84,24 @@ def find_websockets() -> tuple[Sequence[str], Mapping[str, str]]:
     return [sys.executable, str(HERE / "websockets_peer.py")], {}
 
 
-FINDERS = {"ws": find_ws, "websockets": find_websockets}
+def find_aiohttp() -> tuple[Sequence[str], Mapping[str, str]]:
+    """Return the command of the `aiohttp` peer and what its environment needs."""
+    if importlib.util.find_spec("aiohttp") is None:
+        pytest.skip("aiohttp is not installed")
+    return [sys.executable, str(HERE / "aiohttp_peer.py")], {}
+
+
+def find_chromium() -> tuple[Sequence[str], Mapping[str, str]]:
+    """Return the command of the peer that is a browser and what its environment needs."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("there is no chromium")
+    return [sys.executable, str(HERE / "chromium_peer.py"), program], {}
+
+
+FINDERS = {"ws": find_ws, "websockets": find_websockets, "aiohttp": find_aiohttp, "chromium": find_chromium}
+#: Those that all tests are for. A browser has no say in most of what they are about, so tests for it name it.
+GENERAL = ["ws", "websockets", "aiohttp"]
 
 
 # --- Peers ----------------------------------------------------------------------------------------------------------
@@ -138,7 +156,7 @@ def running(
             process.kill()
 
 
-@pytest.fixture(scope="session", params=FINDERS)
+@pytest.fixture(scope="session", params=GENERAL)
 def peer(request: pytest.FixtureRequest, certificates: Certificates, has_ipv6: bool) -> Iterator[Peer]:
     """A peer that listens on every transport, and connects wherever it is told to."""
     kind: str = request.param
@@ -177,4 +195,9 @@ def transport(request: pytest.FixtureRequest, has_ipv6: bool) -> str:
 @pytest.fixture
 def lane(peer: Peer, role: Role, transport: str) -> Lane:
     """Each way to meet each peer."""
+    if peer.kind == "chromium":
+        if role is Role.CLIENT:
+            pytest.skip("a browser is never the server")
+        if transport in ("tls", "unix"):
+            pytest.skip("a browser trusts only whom its user does, and knows no Unix sockets")
     return Lane(peer, role, transport)

@@ -57,7 +57,10 @@ Step: TypeAlias = tuple[Any, ...]
 
 
 def send(*pieces: str | bytes | None, text: bool = False) -> Step:
-    """Send a message, in fragments if there are several pieces; at None send a ping and wait for its pong."""
+    """Send a message, in fragments if there are several pieces; at None send a ping and wait for its pong.
+
+    A peer that sends no fragments sends it whole, and takes no None: `aiohttp` and Chromium.
+    """
     raw = [piece.encode() if isinstance(piece, str) else piece for piece in pieces]
     is_text = text or isinstance(pieces[0], str)
     return "send", is_text, [None if piece is None else piece.hex() for piece in raw]
@@ -75,7 +78,7 @@ def close(code: int | None, reason: str = "") -> Step:
 
 #: Take a message and do nothing with it.
 RECEIVE: Step = ("receive",)
-#: Send a message back fragment by fragment, as they come; for `websockets`, as `ws` sees whole messages only.
+#: Send a message back fragment by fragment, as they come; for `websockets`, as the others see whole messages only.
 RELAY: Step = ("relay",)
 #: Cut the connection.
 TERMINATE: Step = ("terminate",)
@@ -277,6 +280,7 @@ class ServerMeeting(Meeting):
         options: ServerOptions = {
             "max_message_size": MAX_MESSAGE_SIZE,
             "compression": self.compression,
+            "origins": [None, "null"],  # the page that plays the scripts in a browser is not from anywhere
         }
         if self._socket is not None:
             listener = await open_unix_listener(self._socket)

@@ -17,12 +17,15 @@ async def test_the_peer_is_told_how_we_close(lane: Lane, code: int | None, reaso
         await talk.ws.aclose(code, reason)
         report = await talk.report()
     assert report.end == (code or 1005, reason), report
-    # RFC 6455 5.5.1: it answers with the code it got
-    assert talk.ws.closed == CloseReason(code or 1005, reason or None)
+    # RFC 6455 5.5.1: it answers with the code it got; aiohttp answers with 1000, whatever that was
+    answer = CloseReason(1000) if lane.peer.kind == "aiohttp" else CloseReason(code or 1005, reason or None)
+    assert talk.ws.closed == answer
 
 
 @each_ending
 async def test_we_are_told_how_the_peer_closes(lane: Lane, code: int | None, reason: str) -> None:
+    if code is None and lane.peer.kind == "aiohttp":
+        pytest.skip("aiohttp closes with a code always")
     kind = ConnectionEnded if (code, reason) in PEACEFUL else ConnectionLost
     async with lane.talk(send("the last"), close(code, reason)) as talk:
         assert await talk.ws.get_message() == "the last"

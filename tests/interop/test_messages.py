@@ -72,6 +72,9 @@ async def test_16_mebibytes_of_binary_come_back(lane: Lane) -> None:
 
 # --- Fragments ------------------------------------------------------------------------------------------------------
 
+# aiohttp sends whole messages only.
+sends_fragments = pytest.mark.parametrize("peer", ["ws", "websockets"], indirect=True)
+
 TEXTS = ["a", "", "é€", "𝄞"]
 BINARIES = [b"\x00", b"", b"\xff\xfe"]
 
@@ -94,6 +97,7 @@ async def test_our_fragments_are_one_binary_message_for_the_peer(lane: Lane) -> 
         await talk.ws.aclose()
 
 
+@sends_fragments
 async def test_the_peer_s_fragments_are_one_message_for_us(lane: Lane) -> None:
     async with lane.talk(send(*TEXTS), send(*BINARIES), send("", "")) as talk:
         assert await talk.ws.get_message() == "aé€𝄞"
@@ -102,6 +106,7 @@ async def test_the_peer_s_fragments_are_one_message_for_us(lane: Lane) -> None:
         await talk.ws.aclose()
 
 
+@sends_fragments
 async def test_the_peer_may_cut_text_inside_of_characters(lane: Lane) -> None:
     cut = [byte.to_bytes() for byte in ALPHABET.encode()]
     async with lane.talk(send(*cut, text=True), send(*cut, text=True)) as talk:
@@ -112,6 +117,7 @@ async def test_the_peer_may_cut_text_inside_of_characters(lane: Lane) -> None:
         await talk.ws.aclose()
 
 
+@sends_fragments
 async def test_pings_pass_between_the_fragments_of_both_sides(lane: Lane) -> None:
     async def pieces(ws: WebSocketConnection) -> AsyncGenerator[str, None]:
         yield "before"
@@ -138,7 +144,7 @@ async def test_a_large_message_is_received_in_pieces(lane: Lane) -> None:
     assert sign(b"".join(piece for piece in pieces if isinstance(piece, bytes))) == sign(message)
 
 
-# ws hands out whole messages only, so it cannot relay.
+# ws and aiohttp hand out whole messages only, so they cannot relay.
 @pytest.mark.parametrize("peer", ["websockets"], indirect=True)
 async def test_a_fragment_arrives_before_the_next_one_is_sent(lane: Lane) -> None:
     pieces = ["first ", "second ", "𝄞"]
