@@ -25,6 +25,7 @@ PROTOCOL = (
     "_errors > _compressors > _inflate > _codec",
     "_headers, _inflate > _deflate > _protocol, __init__",
     "_mask_c > _encode_c, _codec_c > _protocol_c > _accel",
+    "_headers > _cookies > _handshake",
     "_accel > _handshake > _handshake_client, _handshake_server > __init__",
     "_handshake > _handshake_rules > _handshake_server",
 )
@@ -34,16 +35,17 @@ TRANSPORT = (
     "_ready > _poller, _socket, _polling, _polled",
     "_base_c > _poller_c > _socket_c > _accel",
     "_accel, _polled, _stream > _listen > __init__",
+    "_accepted, _polled > _proxy_protocol > __init__",
 )
 CONNECTION = (
-    "_errors, _config, _timers, _endpoint, _sendable > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _link > _sending > _connection > _prepared, _bytestream",
+    "_errors, _timers, _endpoint, _sendable, _prepared, _config > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _link > _sending > _connection > _bytestream",
     "_inbox_c > _link_c > _connection",
 )
 ENDPOINTS = (
-    "_url > _client > _reconnect",
-    "_request > _server > _router",
+    "_url > _redirects, _proxies > _client > _reconnect",
+    "_auth, _forwarded > _request > _server > _router",
 )
-BROADCAST = ("_broadcast",)
+WHOLE = ("_broadcast, _workers",)
 FACADE = ("__init__",)
 TESTING = ("_faults, _listener, _peer > _pair > __init__",)
 COMMAND = (
@@ -59,7 +61,7 @@ LINES = (
     ("transport", TRANSPORT),
     ("", CONNECTION),
     ("", ENDPOINTS),
-    ("", BROADCAST),
+    ("", WHOLE),
     ("", FACADE),
     ("testing", TESTING),
     ("", COMMAND),
@@ -82,7 +84,13 @@ COMPILED = {
 # What is not the standard library, and the modules that may import it ("*": every module outside of `protocol`).
 FOREIGN = {
     "trio": {"*"},
-    "h11": {"protocol._handshake", "protocol._handshake_client", "protocol._handshake_server"},
+    "h11": {
+        "protocol._handshake",
+        "protocol._handshake_client",
+        "protocol._handshake_server",
+        "transport._proxy",
+    },
+    "python_socks": {"transport._proxy"},
     "prompt_toolkit": {"_cli_prompt"},
 }
 # Only for the type checkers, which all bring it along.

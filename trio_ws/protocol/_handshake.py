@@ -11,7 +11,8 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import h11
 
@@ -44,12 +45,15 @@ class Request:
         target: what is asked for, as on the wire.
         headers: all headers.
         http_version: such as ``1.1``.
+        context: what the application has found out about the request, such as who the user is: empty at first, and
+            seen by whoever sees the request later.
     """
 
     method: str
     target: str
     headers: Headers
     http_version: str = "1.1"
+    context: dict[str, Any] = field(default_factory=dict[str, Any], compare=False, repr=False)
 
     @property
     def path(self) -> str:
