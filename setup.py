@@ -21,6 +21,7 @@ SOURCES = {
     "transport._poller_c": "transport/_poller.py",
     "transport._socket_c": "transport/_socket.py",
     "_inbox_c": "_inbox.py",
+    "_ending_c": "_ending.py",
     "_link_c": "_link.py",
 }
 

@@ -38,8 +38,8 @@ TRANSPORT = (
     "_accepted, _polled > _proxy_protocol > __init__",
 )
 CONNECTION = (
-    "_errors, _timers, _endpoint, _sendable, _prepared, _config > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _link > _sending > _connection > _bytestream",
-    "_inbox_c > _link_c > _connection",
+    "_errors, _timers, _endpoint, _sendable, _prepared, _config > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _ending > _link > _sending > _connection > _bytestream",
+    "_inbox_c > _ending_c > _link_c > _connection",
 )
 ENDPOINTS = (
     "_url > _redirects, _proxies > _client > _reconnect",
@@ -78,6 +78,7 @@ COMPILED = {
     "transport._poller_c": "transport._accel",
     "transport._socket_c": "transport._accel",
     "_inbox_c": "",
+    "_ending_c": "",
     "_link_c": "_connection",
 }
 

@@ -20,6 +20,7 @@ COMPILED = (
     "transport/_poller_c",
     "transport/_socket_c",
     "_inbox_c",
+    "_ending_c",
     "_link_c",
 )
 
