@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version as _version
 
 from ._accel import accelerated
+from ._broadcast import BroadcastResult, Latest, Wait, broadcast
 from ._channel import MessageChannel, QueueStatistics
 from ._client import (
     connect_websocket,
@@ -33,6 +34,7 @@ from ._errors import (
     HandshakeError,
 )
 from ._pieces import MessageStream
+from ._prepared import PreparedMessage
 from ._request import WebSocketRequest, wrap_server_stream
 from ._server import WebSocketServer, serve_websocket
 from .protocol import (
@@ -53,6 +55,7 @@ __version__ = _version("trio_ws")
 __all__ = [
     "SAME_ORIGIN",
     "AcceptOptions",
+    "BroadcastResult",
     "ClientOptions",
     "CloseCode",
     "CloseReason",
@@ -67,9 +70,11 @@ __all__ = [
     "Endpoint",
     "HandshakeError",
     "Headers",
+    "Latest",
     "MessageChannel",
     "MessageStream",
     "PerMessageDeflate",
+    "PreparedMessage",
     "ProtocolError",
     "QueueStatistics",
     "RemoteProtocolError",
@@ -78,11 +83,13 @@ __all__ = [
     "ServerOptions",
     "SizeOptions",
     "State",
+    "Wait",
     "WebSocketConnection",
     "WebSocketRequest",
     "WebSocketServer",
     "__version__",
     "accelerated",
+    "broadcast",
     "connect_websocket",
     "connect_websocket_url",
     "open_websocket",

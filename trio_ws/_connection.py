@@ -16,8 +16,9 @@ from ._accel import accelerated
 from ._channel import MessageChannel, receive, rest
 from ._endpoint import Endpoint, endpoints
 from ._pieces import MessageStream, each_of
+from ._prepared import PreparedMessage
 from ._sendable import check_message, control_payload
-from ._sending import send_compressed, send_pieces
+from ._sending import send_compressed, send_pieces, send_prepared
 from .protocol import CloseReason, Headers, MaskPool, Phase, Protocol, Request, Response, Role, State
 from .transport import HIGH_WATER, make_transport
 
@@ -190,14 +191,16 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
 
     # Messages
 
-    async def send_message(self, message: str | Buffer, *, compress: bool | None = None) -> None:
+    async def send_message(
+        self, message: str | Buffer | PreparedMessage, *, compress: bool | None = None
+    ) -> None:
         """Send one message: `str` as text, any contiguous buffer (`bytes`, `array`, a numpy array) as binary.
 
         Waits while more than 64 KiB wait to be sent. When it returns, the message will go out whole and in order,
         unless the connection ends first; a buffer may be changed then.
 
         Args:
-            message: what to send.
+            message: what to send; a `PreparedMessage` says itself whether it is compressed.
             compress: whether to compress it, where both sides have agreed on compression. None decides by its size,
                 and False is for what must stay secret from those who see how long messages are.
 
@@ -208,6 +211,9 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         Cancellation: nothing of the message was or will be sent.
         """
         if type(message) is not str and type(message) is not bytes:
+            if isinstance(message, PreparedMessage):
+                await send_prepared(self._link, message, compress)
+                return
             check_message(message)
         link = self._link
         await checkpoint_if_cancelled()

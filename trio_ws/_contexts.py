@@ -11,6 +11,7 @@ from ._timers import Alarm
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from ._prepared import PreparedMessage
     from .protocol import Deflater, PerMessageDeflate
 
 #: Messages of more bytes than this are compressed in a thread. A thread costs 80 us, compressing 64 KiB of JSON ten times
@@ -67,6 +68,13 @@ class Contexts:
         Cancellation: nothing was compressed. Once it has begun it is finished, for the context has changed by then.
         """
         return await trio.to_thread.run_sync(self.deflater.compress, data, limiter=_limiter(self._options))
+
+    async def prepare(self, message: PreparedMessage) -> None:
+        """Compress a message for all connections on these terms, in a thread.
+
+        Cancellation: nothing was compressed. Once it has begun it is finished.
+        """
+        await trio.to_thread.run_sync(message.compress, self.deflater.recipe, limiter=_limiter(self._options))
 
     def watch(self) -> None:
         """Take note that there may be a compressor now; there is an alarm as long as there is one."""

@@ -1,12 +1,12 @@
 """Waiting to send: for room, for one's turn, and for the end of a message in pieces; knows nothing of what is sent.
 
 Nobody holds anything while sending: who has waited here writes at once and in one step. The queue orders those who
-wait, and is empty as long as there is room.
+wait, and is empty as long as there is room. Messages that were kept for want of room go before them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import trio
 
@@ -14,9 +14,19 @@ from ._channel import rest
 from .transport import HIGH_WATER, LOW_WATER
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from ._inbox import Owner, Turn
+    from ._prepared import PreparedMessage
     from .protocol import Protocol
     from .transport import Transport
+
+#: What becomes of a message for which there is no room.
+Kept: TypeAlias = Literal["queued", "replaced", "dropped"]
+
+#: Messages that are kept on one connection for want of room, and the bytes of them if they are several.
+KEPT_MESSAGES = 16
+KEPT_BYTES = 2**18
 
 
 class Outbox:
@@ -31,7 +41,17 @@ class Outbox:
         held: whether messages wait whatever room there is: for others before them, or for one in pieces to end.
     """
 
-    __slots__ = ("_in_pieces", "_pong", "_protocol", "_queue", "_room", "_transport", "_turn", "held")
+    __slots__ = (
+        "_in_pieces",
+        "_kept",
+        "_pong",
+        "_protocol",
+        "_queue",
+        "_room",
+        "_transport",
+        "_turn",
+        "held",
+    )
 
     def __init__(self, protocol: Protocol, transport: Transport, turn: Turn) -> None:
         self.held = False
@@ -43,6 +63,7 @@ class Outbox:
         self._room: trio.lowlevel.ParkingLot | None = None
         # The owner of the queue waits for room, the others in it for their turn to do so.
         self._queue: trio.StrictFIFOLock | None = None
+        self._kept: dict[Hashable, PreparedMessage] | None = None  # by their keys, the oldest first
         self._pong: bytes | None = None  # payload of the latest ping, while there is no room for its answer
 
     async def wait_turn(self, owner: Owner) -> None:
@@ -61,7 +82,7 @@ class Outbox:
         finally:
             if not queue.locked():
                 self._queue = None
-                self.held = self._in_pieces
+            self._send_kept()
         self._require_open(owner)
 
     async def wait_room(self, owner: Owner) -> None:
@@ -95,11 +116,43 @@ class Outbox:
     def end_pieces(self) -> None:
         """Let them go on."""
         self._in_pieces = False
-        self.held = self._queue is not None
+        self._send_kept()
         self.wake()
+
+    def offer(self, message: PreparedMessage) -> bool:
+        """Send a message if it can go at once; return whether it was so."""
+        if self.held or not self._protocol.may_send or self._transport.buffered > HIGH_WATER:
+            return False
+        self._transport.write(message.encode_for(self._protocol))
+        return True
+
+    def keep(self, key: Hashable, message: PreparedMessage) -> Kept:
+        """Keep a message until there is room, in place of the one that is kept under this key.
+
+        Returns:
+            whether it is kept, takes the place of an older one, or is dropped as there is too much besides.
+        """
+        kept = self._kept = self._kept or {}
+        others = [other.size for name, other in kept.items() if name != key]
+        if others and (len(others) >= KEPT_MESSAGES or sum(others) + message.size > KEPT_BYTES):
+            return "dropped"
+        older = kept.pop(key, None)
+        kept[key] = message
+        self.held = True
+        return "queued" if older is None else "replaced"
+
+    def _send_kept(self) -> None:
+        """Send what was kept, if there is room for it now."""
+        if self._kept and not self._in_pieces and self._transport.buffered <= HIGH_WATER:
+            kept, self._kept = self._kept, None
+            for message in kept.values() if self._protocol.may_send else ():
+                self._transport.write(message.encode_for(self._protocol))
+        self.held = self._in_pieces or self._queue is not None or self._kept is not None
 
     def wake(self) -> None:
         """Let those who wait look again: there is room, a message in pieces is finished, or all is over."""
+        if not self._protocol.may_send:
+            self._kept = None
         room, self._room = self._room, None
         if room is not None:
             room.unpark_all()
@@ -121,4 +174,5 @@ class Outbox:
         if self._pong is not None and self._protocol.may_send:
             self._transport.write(self._protocol.send_pong(self._pong))
         self._pong = None
+        self._send_kept()
         self.wake()

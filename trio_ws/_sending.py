@@ -1,23 +1,27 @@
-"""Sending what takes more than one step: messages in pieces, and large ones that are compressed; knows no transports.
+"""Sending what takes more than one step: messages in pieces, large ones that are compressed, and those that many get.
 
-While such a message is under way other messages wait for its end, in their order, and control frames do not.
+While one of the first two is under way other messages wait for its end, in their order, and control frames do not.
+Knows no transports.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trio.lowlevel import checkpoint_if_cancelled
+
 from ._channel import rest
 from ._contexts import THREAD_SIZE
 from .protocol import encode_payload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Iterator
+    from collections.abc import AsyncIterable, Iterable, Iterator
 
     from typing_extensions import Buffer
 
     from ._contexts import Contexts
     from ._link import Link
+    from ._prepared import PreparedMessage
 
 
 async def send_compressed(link: Link, contexts: Contexts, message: str | Buffer) -> None:
@@ -36,7 +40,7 @@ async def send_compressed(link: Link, contexts: Contexts, message: str | Buffer)
         if not link.protocol.may_send:
             contexts.deflater.release()
             raise link.closed_error()
-        link.transport.write(link.protocol.send_compressed(opcode, compressed))
+        link.transport.write(link.protocol.send_payload(opcode, compressed, True))
     finally:
         link.outbox.end_pieces()
     contexts.watch()
@@ -70,6 +74,49 @@ async def send_pieces(link: Link, pieces: AsyncIterable[str | Buffer], compress:
         if last is not None:
             link.start_closing(1011, "a message could not be finished")
         link.outbox.end_pieces()
+
+
+async def compress_large(links: Iterable[Link], message: PreparedMessage) -> None:
+    """Compress a prepared message in threads, if it is so large, once for all connections with the same terms.
+
+    Cancellation: nothing was sent.
+    """
+    if message.size > THREAD_SIZE:
+        for link in links:
+            if link.contexts is not None and message.lacks(link.protocol):
+                await link.contexts.prepare(message)
+
+
+async def send_prepared(link: Link, message: PreparedMessage, compress: bool | None) -> None:
+    """Send a message that is encoded once for all.
+
+    Raises:
+        ConnectionClosed: the connection is closing or over.
+        ValueError: `compress` is not None.
+
+    Cancellation: nothing of the message was or will be sent on this connection.
+    """
+    if compress is not None:
+        raise ValueError("a prepared message says itself whether it is compressed")
+    await checkpoint_if_cancelled()
+    await compress_large((link,), message)
+    if link.inbox.turn.may_send() and link.outbox.offer(message):
+        return
+    await rest(link.inbox.turn)
+    if not link.outbox.offer(message):
+        await wait_and_send(link, message)
+
+
+async def wait_and_send(link: Link, message: PreparedMessage) -> None:
+    """Send a message that is encoded once for all when there is room, behind those who wait already.
+
+    Raises:
+        ConnectionClosed: the connection is closing or over.
+
+    Cancellation: nothing of the message was or will be sent on this connection.
+    """
+    await link.outbox.wait_turn(link)
+    link.transport.write(message.encode_for(link.protocol))
 
 
 def _parts(piece: str | Buffer) -> Iterator[str | Buffer]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._accel import Decoder, Protocol, apply_mask, encode_frame, encode_payload
 from ._close import CloseCode, CloseReason, encode_close, may_be_sent
-from ._compressors import Deflater
+from ._compressors import Deflater, Recipe
 from ._deflate import AgreedDeflate, PerMessageDeflate
 from ._errors import ERRORS, LocalProtocolError, ProtocolError, RemoteProtocolError
 from ._events import Close, Event, Fragment, Ping, Pong
@@ -56,6 +56,7 @@ __all__ = [
     "Pong",
     "Protocol",
     "ProtocolError",
+    "Recipe",
     "RemoteProtocolError",
     "Request",
     "Response",

@@ -110,6 +110,13 @@ class Recipe(typing.NamedTuple):
         engine = find_engine(self.engine)
         return engine.compressobj(self.level, zlib.DEFLATED, -self.window_bits, self.mem_level, self.strategy)
 
+    def deflate(self, data: bytes) -> bytes:
+        """Return the payload of a whole message that refers to nothing before it. May be called in any thread."""
+        if not data:
+            return EMPTY
+        compressor = self.make()
+        return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(TAIL)]
+
 
 _idle: dict[Recipe, list[Compressor]] = {}
 
@@ -124,16 +131,17 @@ class Deflater:
         threshold: size in bytes from which messages are worth compressing.
 
     Attributes:
+        recipe: as above.
         takeover: as above.
         used: whether anything was compressed since somebody has set this to False.
     """
 
-    __slots__ = ("_compressor", "_mode", "_pool", "_recipe", "_tail", "_threshold", "takeover", "used")
+    __slots__ = ("_compressor", "_mode", "_pool", "_tail", "_threshold", "recipe", "takeover", "used")
 
     def __init__(self, recipe: Recipe, *, takeover: bool, shared: bool, threshold: int) -> None:
+        self.recipe = recipe
         self.takeover = takeover
         self.used = False
-        self._recipe = recipe
         self._threshold = threshold
         # A full flush makes the compressor forget, so that what follows refers to nothing before it: every message, and
         # every fragment, can then be inflated by itself, as whoever takes nothing over needs it.
@@ -168,13 +176,13 @@ class Deflater:
     def _run(self, data: bytes) -> bytes:
         self.used = True
         if self._pool is None:
-            compressor = self._compressor = self._compressor or self._recipe.make()
+            compressor = self._compressor = self._compressor or self.recipe.make()
             return compressor.compress(data) + compressor.flush(self._mode)
         # taking from and adding to a list is one step each, so that no two threads get the same one
         try:
             compressor = self._pool.pop()
         except IndexError:
-            compressor = self._recipe.make()
+            compressor = self.recipe.make()
         result = compressor.compress(data) + compressor.flush(self._mode)
         if len(self._pool) < KEPT:
             self._pool.append(compressor)

@@ -162,14 +162,14 @@ class Protocol:
             opcode, payload = opcode | RSV1, self.deflater.compress(payload)
         return _encode.encode_chunks(opcode, payload, self._mask(), True)
 
-    def send_compressed(self, opcode: int, payload: bytes) -> tuple[bytes, ...]:
-        """Return a whole message whose payload has come from `deflater.compress` as one frame.
+    def send_payload(self, opcode: int, payload: bytes, compressed: bool) -> tuple[bytes, ...]:
+        """Return a whole message whose payload is ready, compressed on this side's terms or not, as one frame.
 
         Raises:
             LocalProtocolError: no message may be sent now.
         """
         self._require_open()
-        return _encode.encode_chunks(opcode | RSV1, payload, self._mask(), True)
+        return _encode.encode_chunks(opcode | RSV1 if compressed else opcode, payload, self._mask(), True)
 
     def send_fragment(
         self, data: str | Buffer, final: bool, compress: bool | None = None
