@@ -33,7 +33,8 @@ from ._errors import (
     HandshakeError,
 )
 from ._pieces import MessageStream
-from ._request import WebSocketRequest, wrap_server_stream
+from ._receiving import wrap_server_stream
+from ._request import WebSocketRequest
 from ._server import WebSocketServer, serve_websocket
 from .protocol import (
     SAME_ORIGIN,

@@ -18,7 +18,8 @@ import trio
 from ._config import ServerConfig, ServerOptions
 from ._endpoint import Endpoint, endpoint_of
 from ._errors import ConnectionClosed, HandshakeError
-from ._request import Answer, WebSocketRequest, receive_request
+from ._receiving import receive_request
+from ._request import Answer, WebSocketRequest
 from ._timers import Alarm
 from .protocol import State, encode_close
 from .transport import PolledListener, UnixListener, accept_forever, log_failure, open_tcp_listeners
