@@ -20,6 +20,7 @@ from ._config import (
     ConnectionOptions,
     ServerOptions,
     SizeOptions,
+    UpgradeOptions,
 )
 from ._connection import WebSocketConnection
 from ._endpoint import Endpoint
@@ -33,9 +34,9 @@ from ._errors import (
     HandshakeError,
 )
 from ._pieces import MessageStream
-from ._receiving import wrap_server_stream
+from ._receiving import upgrade, wrap_server_stream
 from ._request import WebSocketRequest
-from ._server import WebSocketServer, serve_websocket
+from ._server import WebSocketServer, serve_listeners, serve_websocket
 from .protocol import (
     SAME_ORIGIN,
     CloseCode,
@@ -79,6 +80,7 @@ __all__ = [
     "ServerOptions",
     "SizeOptions",
     "State",
+    "UpgradeOptions",
     "WebSocketConnection",
     "WebSocketRequest",
     "WebSocketServer",
@@ -88,7 +90,9 @@ __all__ = [
     "connect_websocket_url",
     "open_websocket",
     "open_websocket_url",
+    "serve_listeners",
     "serve_websocket",
+    "upgrade",
     "wrap_client_stream",
     "wrap_server_stream",
 ]
