@@ -43,7 +43,7 @@ CONNECTION = (
 )
 ENDPOINTS = (
     "_url > _redirects, _proxies > _client > _reconnect",
-    "_auth, _forwarded > _request > _server > _router",
+    "_auth, _forwarded, _farewell > _request > _receiving, _talk > _server > _router",
 )
 WHOLE = ("_broadcast, _workers",)
 FACADE = ("__init__",)

@@ -21,6 +21,7 @@ from ._config import (
     ConnectionOptions,
     ServerOptions,
     SizeOptions,
+    UpgradeOptions,
 )
 from ._connection import WebSocketConnection
 from ._endpoint import Endpoint
@@ -37,6 +38,9 @@ from ._pieces import MessageStream
 from ._prepared import PreparedMessage
 from ._request import WebSocketRequest, wrap_server_stream
 from ._server import WebSocketServer, serve_websocket
+from ._receiving import upgrade, wrap_server_stream
+from ._request import WebSocketRequest
+from ._server import WebSocketServer, serve_listeners, serve_websocket
 from .protocol import (
     SAME_ORIGIN,
     CloseCode,
@@ -84,6 +88,7 @@ __all__ = [
     "SizeOptions",
     "State",
     "Wait",
+    "UpgradeOptions",
     "WebSocketConnection",
     "WebSocketRequest",
     "WebSocketServer",
@@ -94,7 +99,9 @@ __all__ = [
     "connect_websocket_url",
     "open_websocket",
     "open_websocket_url",
+    "serve_listeners",
     "serve_websocket",
+    "upgrade",
     "wrap_client_stream",
     "wrap_server_stream",
 ]

@@ -96,7 +96,11 @@ class AcceptOptions(ConductOptions, total=False):
     process_request: Callable[[Request], Awaitable[Response | None]] | None
 
 
-class ServerOptions(SizeOptions, AcceptOptions, total=False):
+class UpgradeOptions(SizeOptions, AcceptOptions, total=False):
+    """Options of a connection on a stream that exists."""
+
+
+class ServerOptions(UpgradeOptions, total=False):
     """Options of a server, besides those of its connections.
 
     Attributes:

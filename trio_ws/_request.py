@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple, Unpack
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from ._config import AcceptOptions, ServerConfig
 from ._connection import WebSocketConnection, bind, masks
 from ._endpoint import Endpoint, endpoints, tls_of
-from ._errors import ConnectionTimeout, HandshakeError
-from .protocol import HandshakeFailed, Headers, Response, ServerHandshake, encode_headers
-from .transport import AcceptedStream
+from ._farewell import deliver, part
+from .protocol import Headers, Response, encode_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .protocol import HeadersLike, Protocol, Request
-
-#: Bytes asked of a stream at once while the request comes; a request is smaller than this, hardly ever larger.
-READ_SIZE = 4096
-
-#: After an answer that is not 101 the client gets this many seconds to read it, and to send this many bytes that nobody
-#: wants, before the connection is closed under it: unread data would make the kernel destroy the answer.
-FAREWELL_SECONDS = 1.0
-FAREWELL_SIZE = 2**18
+    from ._config import ServerConfig
+    from .protocol import HeadersLike, Protocol, Request, ServerHandshake
 
 
 class Answer(Enum):
@@ -175,166 +165,3 @@ class WebSocketRequest:
 
 
 _NEGOTIATED = frozenset({b"host", b"sec-websocket-protocol", b"sec-websocket-extensions"})
-
-
-async def wrap_server_stream(
-    nursery: trio.Nursery,
-    stream: trio.abc.Stream,
-    message_queue_size: float = 16,
-    max_message_size: float = 2**20,
-    receive_buffer_size: int | None = None,
-    **options: Unpack[AcceptOptions],
-) -> WebSocketRequest:
-    """Receive a client's request on a stream that exists.
-
-    Args:
-        nursery: what bounds the life of the connection.
-        stream: it belongs to the request from now on, and is closed if there is none.
-        message_queue_size: see `ServerOptions`, as for all the others.
-        max_message_size: bytes allowed in one message.
-        receive_buffer_size: bytes read at once.
-        options: see `AcceptOptions`.
-
-    Raises:
-        HandshakeError: there was no valid request; the client was told in what.
-        TypeError: an option is unknown; the stream is left as it was.
-        ValueError: an option is out of range; the stream is left as it was.
-
-    Cancellation: the client is told 503 if that can be said at once, and the stream is closed.
-    """
-    config = ServerConfig.of(
-        {
-            "message_queue_size": message_queue_size,
-            "max_message_size": max_message_size,
-            "receive_buffer_size": receive_buffer_size,
-            **options,
-        }
-    )
-    return await receive_request(nursery, stream, config)
-
-
-async def receive_request(
-    nursery: trio.Nursery,
-    stream: trio.abc.Stream,
-    config: ServerConfig,
-    on_gone: Callable[[], None] | None = None,
-) -> WebSocketRequest:
-    """Receive a client's request, or answer what is none.
-
-    Args:
-        nursery: what bounds the life of the connection.
-        stream: it belongs to the request from now on.
-        config: the options.
-        on_gone: called when the connection is over; without it, the connection is cut when the nursery is cancelled,
-            and the nursery waits for it.
-
-    Raises:
-        HandshakeError: there was no valid request; the client was told in what.
-
-    Cancellation: the client is told 503 if that can be said at once, and the stream is closed.
-    """
-    handshake = ServerHandshake(limits=config.limits, origins=config.origins, extensions=config.extensions)
-    try:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        failure = await _read_head(stream, handshake, config.connect_timeout)
-        failure = failure or await _judge(handshake, config)
-        answer = handshake.respond(failure.response) if failure and failure.response else b""
-    except BaseException as exc:
-        # cancelled, or process_request has failed; to a client that has gone nothing can be said any more
-        await turn_away(stream, handshake, 500 if isinstance(exc, Exception) else 503)
-        raise
-    if failure is None:
-        return WebSocketRequest(nursery, stream, handshake, config, on_gone)
-    await deliver(stream, answer, config.connect_timeout)
-    await part(stream)
-    raise HandshakeError(str(failure)) from failure
-
-
-async def _read_head(
-    stream: trio.abc.Stream, handshake: ServerHandshake, seconds: float
-) -> HandshakeFailed | None:
-    """Receive the head of the request, and return what is wrong with it, if anything is."""
-    try:
-        # what is there already, mostly all, needs neither a deadline nor a wait
-        data = stream.try_receive(READ_SIZE) if isinstance(stream, AcceptedStream) else None
-        if data and handshake.receive_data(data) is not None:
-            return None
-        with trio.CancelScope(deadline=trio.current_time() + seconds):
-            if tls := tls_of(stream):
-                await tls.do_handshake()
-            while True:
-                before, data = data, bytes(await stream.receive_some(READ_SIZE))
-                if not (before or data):
-                    return HandshakeFailed("the client connected and left without a word")
-                if handshake.receive_data(data) is not None:
-                    return None
-    except HandshakeFailed as failure:
-        return failure
-    except trio.BrokenResourceError as exc:
-        await trio.aclose_forcefully(stream)
-        raise HandshakeError("the client has gone before its request was complete") from exc
-    await trio.aclose_forcefully(stream)
-    raise ConnectionTimeout(f"no request came within {seconds} seconds")
-
-
-async def _judge(handshake: ServerHandshake, config: ServerConfig) -> HandshakeFailed | None:
-    if config.process_request is not None:
-        response = await config.process_request(handshake.request)
-        if response is not None:
-            return HandshakeFailed(f"answered with status {response.status} by process_request", response)
-    try:
-        handshake.check()
-    except HandshakeFailed as failure:
-        return failure
-    return None
-
-
-async def deliver(stream: trio.abc.Stream, data: bytes, seconds: float) -> None:
-    """Send an answer; a stream on which that fails is closed, for nothing may follow half an answer.
-
-    Raises:
-        HandshakeError: the client has gone, or did not take the answer in time.
-
-    Cancellation: the stream is closed.
-    """
-    try:
-        if isinstance(stream, AcceptedStream):
-            await trio.lowlevel.checkpoint_if_cancelled()
-            data = data[stream.try_send(data) :]
-        if data:
-            with trio.fail_after(seconds):
-                await stream.send_all(data)
-    except BaseException as exc:
-        await trio.aclose_forcefully(stream)
-        if isinstance(exc, trio.TooSlowError):
-            raise ConnectionTimeout(f"the client did not take its answer within {seconds} seconds") from exc
-        if isinstance(exc, trio.BrokenResourceError):
-            raise HandshakeError("the client has gone before it was answered") from exc
-        raise
-
-
-async def turn_away(stream: trio.abc.Stream, handshake: ServerHandshake, status: int) -> None:
-    """Answer with a bare status if the client takes it at once, and close; shielded, for whoever is being cancelled."""
-    with (
-        trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL_SECONDS),
-        suppress(trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError),
-    ):
-        await stream.send_all(handshake.respond(Response(status, Headers())))
-    await trio.aclose_forcefully(stream)
-
-
-async def part(stream: trio.abc.Stream) -> None:
-    """Close a stream on which an answer was just sent, so that the client can read it.
-
-    Cancellation: the stream is closed at once.
-    """
-    try:
-        with trio.move_on_after(FAREWELL_SECONDS), suppress(trio.BrokenResourceError):
-            if isinstance(stream, trio.abc.HalfCloseableStream):
-                await stream.send_eof()
-                left = FAREWELL_SIZE
-                while left > 0 and (data := await stream.receive_some(READ_SIZE)):
-                    left -= len(data)
-            await stream.aclose()
-    finally:
-        await trio.aclose_forcefully(stream)

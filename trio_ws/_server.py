@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, Unpack, cast
 
@@ -17,16 +16,19 @@ import trio
 
 from ._config import ServerConfig, ServerOptions
 from ._endpoint import Endpoint, endpoint_of
-from ._errors import ConnectionClosed, HandshakeError
-from ._request import Answer, WebSocketRequest, receive_request
-from ._timers import Alarm
-from .protocol import State, encode_close
+from ._errors import HandshakeError
+from ._receiving import receive_request, take_over
+from ._request import WebSocketRequest
+from ._talk import Talk, end, failure_of, interruption_of, is_over
+from .protocol import encode_close
 from .transport import PolledListener, UnixListener, accept_forever, log_failure, open_tcp_listeners
 
 if TYPE_CHECKING:
     import ssl
 
     from ._connection import WebSocketConnection
+    from ._receiving import Given
+    from .protocol import Request
 
 Handler: TypeAlias = Callable[[WebSocketRequest], Awaitable[object]]
 
@@ -69,37 +71,65 @@ async def serve_websocket(
     await server.run(task_status=task_status)
 
 
+async def serve_listeners(
+    handler: Handler,
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+    *,
+    handler_nursery: trio.Nursery | None = None,
+    task_status: trio.TaskStatus[WebSocketServer] = trio.TASK_STATUS_IGNORED,
+    **options: Unpack[ServerOptions],
+) -> None:
+    """Serve WebSocket on listeners that exist, until cancelled or closed.
+
+    Args:
+        handler: called with a `WebSocketRequest` for each client, in a task of its own.
+        listeners: `trio.abc.Listener` of any streams; they belong to the server, and are closed in the end.
+        handler_nursery: where the connections' tasks run; by default in the server's own nursery.
+        task_status: ``await nursery.start(serve_listeners, ...)`` returns the `WebSocketServer` once it accepts.
+        options: see `ServerOptions`.
+
+    Raises:
+        TypeError: an option is unknown; the listeners are left as they were.
+        ValueError: there are no listeners, or an option is out of range; the listeners are left as they were.
+
+    Cancellation: as for `WebSocketServer.run`.
+    """
+    server = WebSocketServer(handler, listeners, handler_nursery=handler_nursery, **options)
+    await server.run(task_status=task_status)
+
+
 class WebSocketServer:
-    """A server on listeners that exist.
+    """A server on listeners that exist, or on whatever its `upgrade` is given.
 
     Args:
         handler: called with a `WebSocketRequest` for each client.
-        listeners: `trio.abc.Listener` of any streams: TCP, TLS, Unix sockets, memory. They belong to the server.
-        handler_nursery: where the connections' tasks run; by default in the server's own nursery.
+        listeners: `trio.abc.Listener` of any streams: TCP, TLS, Unix sockets, memory. They belong to the server. None is
+            for a server whose connections all come through `upgrade`.
+        handler_nursery: where the tasks of accepted connections run; by default in the server's own nursery.
         options: see `ServerOptions`.
 
     Raises:
         TypeError: an option is unknown.
-        ValueError: there are no listeners, or an option is out of range.
+        ValueError: the listeners are none at all, or an option is out of range.
     """
 
     def __init__(
         self,
         handler: Handler,
-        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None,
         *,
         handler_nursery: trio.Nursery | None = None,
         **options: Unpack[ServerOptions],
     ) -> None:
-        if not listeners:
+        if listeners is not None and not listeners:
             raise ValueError("listeners must contain at least one item")
         self._handler = handler
-        self._listeners = list(listeners)
-        self._addresses = [_listening(listener) for listener in listeners]
+        self._listeners = list(listeners or ())
+        self._addresses = [_listening(listener) for listener in self._listeners]
         self._handler_nursery = handler_nursery
         self._config = ServerConfig.of(options)
         self._accepting = trio.CancelScope()
-        self._talks: set[_Talk] = set()
+        self._talks: set[Talk] = set()
         self._ended = trio.lowlevel.ParkingLot()  # unparked whenever a connection's task has ended
         self._drained_at = math.inf  # when connections are cut while the server ends
 
@@ -108,8 +138,10 @@ class WebSocketServer:
         """The port that is listened on.
 
         Raises:
-            RuntimeError: there are several listeners, or the one has no port.
+            RuntimeError: there are several listeners or none, or the one has no port.
         """
+        if not self._listeners:
+            raise RuntimeError("this server has no listeners, so it has no port")
         if len(self._listeners) > 1:
             raise RuntimeError("Cannot get port because this server has more than 1 listeners.")
         match self._addresses[0]:
@@ -137,10 +169,13 @@ class WebSocketServer:
 
         Raises:
             Exception: a handler's, if ``handler_errors`` is ``"raise"``.
+            RuntimeError: there are no listeners; `upgrade` needs nobody to run.
 
         Cancellation: no more connections are accepted, requests that are not answered yet get a 503, every connection
         is closed with 1001, and what has not ended ``drain`` seconds later is cut.
         """
+        if not self._listeners:
+            raise RuntimeError("this server has no listeners: there is nothing to run")
         async with trio.open_nursery() as nursery:
             try:
                 with self._accepting:
@@ -149,8 +184,45 @@ class WebSocketServer:
                             acceptors.start_soon(self._accept, listener, self._handler_nursery or nursery)
                         task_status.started(self)
             finally:
+                self._accepting.cancel()
                 for listener in self._listeners:
                     await trio.aclose_forcefully(listener)
+
+    async def upgrade(self, stream: trio.abc.Stream, request: Request, leftover: bytes = b"") -> None:
+        """Serve a client whose request an HTTP server has read, until its connection is over.
+
+        The calling task becomes the connection's: it runs the handler, and all is as for connections that the server
+        has accepted itself. A request that is not valid is answered; so is one that comes when the server was closed.
+
+        Args:
+            stream: where the request came from, with nothing answered yet; it belongs to the server from now on.
+            request: as the HTTP server has read it.
+            leftover: what the HTTP server has read behind the request's head.
+
+        Raises:
+            Exception: a handler's, if ``handler_errors`` is ``"raise"``.
+            RuntimeError: this stream was given before; it is left as it was.
+
+        Cancellation: a request that is not answered yet gets a 503, a connection is closed with 1001, and cut if it has
+        not ended ``drain`` seconds later.
+        """
+        take_over(stream)
+        error: BaseException | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                try:
+                    await self._talk(nursery, stream, (request, leftover))
+                except BaseException as exc:  # noqa: BLE001 - kept from the nursery, which would put it into a group
+                    error = exc
+        except (
+            BaseExceptionGroup
+        ) as group:  # what found the nursery waiting for the last of the transport's tasks
+            error = error or group.exceptions[0]
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback leads here
 
     async def aclose(self, drain: float = 10.0, code: int = 1001, reason: str | None = None) -> None:
         """Stop serving: accept no more, close every connection, and cut what has not ended in time.
@@ -193,15 +265,15 @@ class WebSocketServer:
     async def _accept(self, listener: trio.abc.Listener[trio.abc.Stream], nursery: trio.Nursery) -> None:
         await accept_forever(listener, partial(self._talk, nursery), nursery)
 
-    async def _talk(self, nursery: trio.Nursery, stream: trio.abc.Stream) -> None:
+    async def _talk(self, nursery: trio.Nursery, stream: trio.abc.Stream, given: Given | None = None) -> None:
         """Be the task of one connection, from accepting it to its end."""
-        talk = _Talk(self._config.disconnect_timeout)
+        talk = Talk(self._config.disconnect_timeout)
         self._talks.add(talk)
         if self._accepting.cancel_called:
             talk.scope.cancel()  # accepted just before the server was closed
         try:
             with talk.scope:
-                request = talk.request = await self._receive(stream, nursery, talk.expire)
+                request = talk.request = await self._receive(stream, nursery, talk.expire, given)
                 del stream  # what it was is the request's now, and soon the connection's
                 if request is not None:
                     try:  # here and not in a method: each step of the handler would go through one more
@@ -209,7 +281,7 @@ class WebSocketServer:
                     except BaseException as exc:  # noqa: BLE001 - what is not the connection's own is raised there
                         await self._end_failed(talk, request, exc)
                     else:
-                        await _end(request, 1000, 500)
+                        await end(request, 1000, 500)
         finally:
             self._talks.discard(talk)
             if self._ended:
@@ -219,11 +291,15 @@ class WebSocketServer:
             talk.expiry.stop()
 
     async def _receive(
-        self, stream: trio.abc.Stream, nursery: trio.Nursery, on_gone: Callable[[], None]
+        self,
+        stream: trio.abc.Stream,
+        nursery: trio.Nursery,
+        on_gone: Callable[[], None],
+        given: Given | None,
     ) -> WebSocketRequest | None:
         """Return the client's request; None if there was none."""
         try:
-            return await receive_request(nursery, stream, self._config, on_gone)
+            return await receive_request(nursery, stream, self._config, on_gone, given)
         except HandshakeError:  # the client was told already
             return None
         except Exception as exc:
@@ -232,103 +308,22 @@ class WebSocketServer:
                 raise
             return None
 
-    async def _end_failed(self, talk: _Talk, request: WebSocketRequest, exc: BaseException) -> None:
+    async def _end_failed(self, talk: Talk, request: WebSocketRequest, exc: BaseException) -> None:
         """End the connection as befits how the handler ended, and raise what is meant for somebody outside."""
-        failure, interruption = _failure(exc, request), _interruption(exc)
+        failure, interruption = failure_of(exc, request), interruption_of(exc)
         if failure is not None:
             log_failure("a connection's handler failed", failure)
         if interruption is None:
-            await _end(request, 1011, 500)
-        elif not _is_over(request):
+            await end(request, 1011, 500)
+        elif not is_over(request):
             if self._drained_at == math.inf:  # else `aclose` has said when
                 self._drained_at = trio.current_time() + self._config.drain
             with trio.CancelScope(shield=True, deadline=self._drained_at) as talk.farewell:
-                await _end(request, 1001, 503)
+                await end(request, 1001, 503)
         if failure is not None and self._config.handler_errors == "raise":
             raise exc
         if interruption is not None:
             raise interruption from None
-
-
-class _Talk:
-    """One connection's task: its scope, the one in which it says goodbye when cancelled, and its request if there is one.
-
-    Args:
-        patience: seconds that the handler has left when the connection is over.
-    """
-
-    __slots__ = ("_patience", "expiry", "farewell", "request", "scope")
-
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
-        self.scope = trio.CancelScope()
-        self.expiry = Alarm(self.scope.cancel)
-        self.farewell: trio.CancelScope | None = None
-        self.request: WebSocketRequest | None = None
-
-    @property
-    def connection(self) -> WebSocketConnection | None:
-        """The connection once the request was accepted."""
-        return None if self.request is None else self.request.connection
-
-    def expire(self) -> None:
-        """Cancel the task when its patience has come to an end."""
-        self.expiry.set(trio.current_time() + self._patience)
-
-    def cut(self) -> None:
-        """Cancel the task, and leave it no time for a goodbye."""
-        self.scope.cancel()
-        if self.farewell is not None:
-            self.farewell.cancel()
-
-
-async def _end(request: WebSocketRequest, code: int, status: int) -> None:
-    """Close the connection with `code`, or answer a request that has no answer yet with `status`."""
-    if request.connection is not None:
-        if request.connection.state is not State.CLOSED:
-            await request.connection.aclose(code)
-    elif request.answer is Answer.NONE:
-        with suppress(HandshakeError):
-            await request.reject(status)
-
-
-def _has_gone(request: WebSocketRequest) -> bool:
-    """Say whether the client has ended the conversation, or could not be answered."""
-    if request.connection is None:
-        return request.answer is Answer.BEGUN
-    return request.connection.closed is not None
-
-
-def _is_over(request: WebSocketRequest) -> bool:
-    """Say whether there is nothing left to wait for; a connection that is closing still has its close frame to deliver."""
-    if request.connection is None:
-        return request.answer is Answer.BEGUN
-    return request.connection.state is State.CLOSED
-
-
-def _failure(exc: BaseException, request: WebSocketRequest) -> Exception | None:
-    """Return what a handler failed with: neither its cancellation, nor what told it of the end of its connection."""
-    failure: BaseException | None = exc
-    if isinstance(exc, BaseExceptionGroup):
-        failure = cast("BaseExceptionGroup[BaseException]", exc).subgroup(Exception)
-    if not isinstance(failure, Exception) or (_has_gone(request) and _is_goodbye(failure)):
-        return None
-    return failure
-
-
-def _interruption(exc: BaseException) -> BaseException | None:
-    """Return what of an exception is meant for somebody outside: a cancellation, a `KeyboardInterrupt`."""
-    if isinstance(exc, BaseExceptionGroup):
-        return cast("BaseExceptionGroup[BaseException]", exc).split(Exception)[1]
-    return None if isinstance(exc, Exception) else exc
-
-
-def _is_goodbye(exc: Exception) -> bool:
-    """Say whether a handler has only let out what told it of the end: that is how most handlers end."""
-    if isinstance(exc, ExceptionGroup):
-        group = cast("ExceptionGroup[Exception]", exc)
-        return all(_is_goodbye(each) for each in group.exceptions)
-    return isinstance(exc, ConnectionClosed | HandshakeError)
 
 
 def _listening(listener: trio.abc.Listener[trio.abc.Stream]) -> Endpoint | str:

@@ -17,7 +17,7 @@ from typing import Any
 import h11
 
 from ._errors import RemoteProtocolError
-from ._headers import Headers
+from ._headers import Headers, HeadersLike
 from ._limits import Limits
 
 #: RFC 6455 4.1 and the last drafts of HyBi, which called themselves 8 and differ in the name of the Origin header alone.
@@ -36,24 +36,42 @@ _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?]*")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Request:
     """The request that asks for a WebSocket.
 
     Attributes:
         method: such as ``GET``.
         target: what is asked for, as on the wire.
-        headers: all headers.
+        headers: all headers; given as a mapping or as pairs, of `str` or `bytes`, they become `Headers`.
         http_version: such as ``1.1``.
         context: what the application has found out about the request, such as who the user is: empty at first, and
             seen by whoever sees the request later.
+
+    Raises:
+        ValueError: what is given as headers cannot be such.
     """
 
     method: str
     target: str
     headers: Headers
-    http_version: str = "1.1"
-    context: dict[str, Any] = field(default_factory=dict[str, Any], compare=False, repr=False)
+    http_version: str
+    context: dict[str, Any] = field(compare=False, repr=False)
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: HeadersLike,
+        http_version: str = "1.1",
+        context: dict[str, Any] | None = None,
+    ) -> None:
+        put = object.__setattr__
+        put(self, "method", method)
+        put(self, "target", target)
+        put(self, "headers", headers if isinstance(headers, Headers) else Headers.of(headers))
+        put(self, "http_version", http_version)
+        put(self, "context", {} if context is None else context)
 
     @property
     def path(self) -> str:
@@ -71,21 +89,39 @@ class Request:
         return _AUTHORITY.sub("", self.target, count=1) if _AUTHORITY.match(self.target) else self.target
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Response:
     """The answer to a `Request`.
 
     Attributes:
         status: such as 101 or 404.
-        headers: all headers.
-        body: what came with it; of a received body at most `Limits.max_response_body` bytes.
+        headers: all headers; given as a mapping or as pairs, of `str` or `bytes`, they become `Headers`.
+        body: what came with it; of a received body at most `Limits.max_response_body` bytes. Given as `str` it becomes
+            UTF-8, and a ``Content-Type`` that says so is added unless there is one.
         reason: the phrase behind the status; where it is empty the registered one is sent.
+
+    Raises:
+        ValueError: what is given as headers cannot be such.
     """
 
     status: int
     headers: Headers
-    body: bytes = b""
-    reason: str = ""
+    body: bytes
+    reason: str
+
+    def __init__(
+        self, status: int, headers: HeadersLike = (), body: bytes | str = b"", reason: str = ""
+    ) -> None:
+        fields = headers if isinstance(headers, Headers) else Headers.of(headers)
+        if isinstance(body, str):
+            body = body.encode()
+            if fields.get("content-type") is None:
+                fields = Headers([*fields, (b"content-type", b"text/plain; charset=utf-8")])
+        put = object.__setattr__
+        put(self, "status", status)
+        put(self, "headers", fields)
+        put(self, "body", body)
+        put(self, "reason", reason)
 
 
 class HandshakeFailed(RemoteProtocolError):  # noqa: N818 - the errors are called by their base class

@@ -46,7 +46,8 @@ def _has_one_host(_: Request, fields: Fields) -> bool:
 
 
 def _has_no_body(_: Request, fields: Fields) -> bool:
-    return b"transfer-encoding" not in fields and not int(fields.get(b"content-length", "0")[0])
+    lengths = fields.get(b"content-length", ())
+    return b"transfer-encoding" not in fields and all(set(length) == {"0"} for length in lengths)
 
 
 def _lists(values: Sequence[str], token: str) -> bool:

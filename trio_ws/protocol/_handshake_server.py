@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from enum import Enum
 from http import HTTPStatus
 from typing import Final, Literal, cast
@@ -91,8 +92,9 @@ _FREQUENT = {
 class ServerHandshake:
     """One client's opening handshake, from its first byte to the `Protocol` that follows.
 
-    `receive_data` until there is a request, `check` it, then `accept` it or `respond` otherwise. Between the first two
-    a request that does not ask for a WebSocket can be answered as plain HTTP.
+    `receive_data` until there is a request, or `receive_request` if somebody else has read it; `check` it, then `accept`
+    it or `respond` otherwise. Before it is checked a request that does not ask for a WebSocket can be answered as plain
+    HTTP.
 
     Args:
         limits: what the client may send, here and later.
@@ -155,6 +157,24 @@ class ServerHandshake:
         except HeadError as exc:
             raise _refusal(exc.status, _UNREADABLE[exc.status], str(exc)) from exc
         return self._request
+
+    def receive_request(self, request: Request, leftover: bytes = b"") -> None:
+        """Take a request that somebody else has read, and what they have read behind it.
+
+        Raises:
+            HandshakeFailed: it has a header that cannot be one; `response` says so to the client.
+            LocalProtocolError: there is a request already.
+        """
+        if self._request is not None:
+            raise LocalProtocolError("there is a request already")
+        self._request = request
+        try:
+            # whoever has put them into `Headers` may have left the names as they came
+            headers = Headers.of(request.headers)
+        except ValueError as exc:
+            raise _refusal(400, _UNREADABLE[400], f"not valid HTTP: {exc}") from exc
+        self._request = replace(request, headers=headers)
+        self._reader.rest = bytes(leftover)
 
     def _parse(self, head: bytes) -> Request:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.max_head)

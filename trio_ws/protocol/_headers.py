@@ -80,6 +80,15 @@ def _as_stored(name: str) -> bytes:
 class Headers(list[tuple[bytes, bytes]]):
     """Headers as they stood on the wire: pairs in order, names in lower case."""
 
+    @classmethod
+    def of(cls, headers: HeadersLike) -> Headers:
+        """Return what is given in any form as `Headers`.
+
+        Raises:
+            ValueError: a name or a value cannot stand in a header.
+        """
+        return cls((name.lower(), value) for name, value in encode_headers(headers))
+
     @overload
     def get(self, name: str) -> str | None: ...
     @overload

@@ -1,0 +1,195 @@
+"""From a stream to a request: receiving it, judging it and answering what is none; knows nothing of listening."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeAlias, Unpack
+from weakref import WeakValueDictionary
+
+import trio
+
+from ._config import AcceptOptions, ServerConfig, UpgradeOptions
+from ._endpoint import tls_of
+from ._errors import ConnectionTimeout, HandshakeError
+from ._farewell import READ_SIZE, deliver, part, turn_away
+from ._request import WebSocketRequest
+from .protocol import HandshakeFailed, ServerHandshake
+from .transport import AcceptedStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .protocol import Request
+
+#: A request that somebody else has read, and the bytes that they have read behind it.
+Given: TypeAlias = "tuple[Request, bytes]"
+
+#: The streams that were given with their requests, by their identity: each is given once.
+_upgraded: WeakValueDictionary[int, trio.abc.Stream] = WeakValueDictionary()
+
+
+async def wrap_server_stream(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    message_queue_size: float = 16,
+    max_message_size: float = 2**20,
+    receive_buffer_size: int | None = None,
+    **options: Unpack[AcceptOptions],
+) -> WebSocketRequest:
+    """Receive a client's request on a stream that exists.
+
+    Args:
+        nursery: what bounds the life of the connection.
+        stream: it belongs to the request from now on, and is closed if there is none.
+        message_queue_size: see `ServerOptions`, as for all the others.
+        max_message_size: bytes allowed in one message.
+        receive_buffer_size: bytes read at once.
+        options: see `AcceptOptions`.
+
+    Raises:
+        HandshakeError: there was no valid request; the client was told in what.
+        TypeError: an option is unknown; the stream is left as it was.
+        ValueError: an option is out of range; the stream is left as it was.
+
+    Cancellation: the client is told 503 if that can be said at once, and the stream is closed.
+    """
+    config = ServerConfig.of(
+        {
+            "message_queue_size": message_queue_size,
+            "max_message_size": max_message_size,
+            "receive_buffer_size": receive_buffer_size,
+            **options,
+        }
+    )
+    return await receive_request(nursery, stream, config)
+
+
+async def upgrade(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    request: Request,
+    leftover: bytes = b"",
+    **options: Unpack[UpgradeOptions],
+) -> WebSocketRequest:
+    """Go on where an HTTP server has read a request for a WebSocket.
+
+    Args:
+        nursery: what bounds the life of the connection.
+        stream: where the request came from, with nothing answered yet. It belongs to the request from now on, and is
+            closed if that is no valid one.
+        request: as the server has read it, valid or not: it is held to the same rules as any other.
+        leftover: what the server has read behind the request's head.
+        options: see `UpgradeOptions`.
+
+    Raises:
+        HandshakeError: the request is not valid; the client was told in what.
+        RuntimeError: this stream was given before; it is left as it was.
+        TypeError: an option is unknown; the stream is left as it was.
+        ValueError: an option is out of range; the stream is left as it was.
+
+    Cancellation: the client is told 503 if that can be said at once, and the stream is closed.
+    """
+    config = ServerConfig.of(options)
+    take_over(stream)
+    return await receive_request(nursery, stream, config, given=(request, leftover))
+
+
+def take_over(stream: trio.abc.Stream) -> None:
+    """Take note that a stream was given with its request.
+
+    Raises:
+        RuntimeError: it was given before: a second answer would stand amid the frames of the first connection.
+    """
+    if _upgraded.get(id(stream)) is stream:
+        raise RuntimeError("this stream was given before: it belongs to the connection that was made of it")
+    with suppress(TypeError):  # a class with __slots__ may have left out the one for weak references
+        _upgraded[id(stream)] = stream
+
+
+async def receive_request(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    config: ServerConfig,
+    on_gone: Callable[[], None] | None = None,
+    given: Given | None = None,
+) -> WebSocketRequest:
+    """Receive a client's request, or answer what is none.
+
+    Args:
+        nursery: what bounds the life of the connection.
+        stream: it belongs to the request from now on.
+        config: the options.
+        on_gone: called when the connection is over; without it, the connection is cut when the nursery is cancelled,
+            and the nursery waits for it.
+        given: the request, if somebody else has received it.
+
+    Raises:
+        HandshakeError: there was no valid request; the client was told in what.
+
+    Cancellation: the client is told 503 if that can be said at once, and the stream is closed.
+    """
+    handshake = ServerHandshake(limits=config.limits, origins=config.origins, extensions=config.extensions)
+    try:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if given is None:
+            failure = await _read_head(stream, handshake, config.connect_timeout)
+        else:
+            failure = _take(handshake, given)
+        failure = failure or await _judge(handshake, config)
+        answer = handshake.respond(failure.response) if failure and failure.response else b""
+    except BaseException as exc:
+        # cancelled, or process_request has failed; to a client that has gone nothing can be said any more
+        await turn_away(stream, handshake, 500 if isinstance(exc, Exception) else 503)
+        raise
+    if failure is None:
+        return WebSocketRequest(nursery, stream, handshake, config, on_gone)
+    await deliver(stream, answer, config.connect_timeout)
+    await part(stream)
+    raise HandshakeError(str(failure)) from failure
+
+
+def _take(handshake: ServerHandshake, given: Given) -> HandshakeFailed | None:
+    try:
+        handshake.receive_request(*given)
+    except HandshakeFailed as failure:
+        return failure
+    return None
+
+
+async def _read_head(
+    stream: trio.abc.Stream, handshake: ServerHandshake, seconds: float
+) -> HandshakeFailed | None:
+    """Receive the head of the request, and return what is wrong with it, if anything is."""
+    try:
+        # what is there already, mostly all, needs neither a deadline nor a wait
+        data = stream.try_receive(READ_SIZE) if isinstance(stream, AcceptedStream) else None
+        if data and handshake.receive_data(data) is not None:
+            return None
+        with trio.CancelScope(deadline=trio.current_time() + seconds):
+            if tls := tls_of(stream):
+                await tls.do_handshake()
+            while True:
+                before, data = data, bytes(await stream.receive_some(READ_SIZE))
+                if not (before or data):
+                    return HandshakeFailed("the client connected and left without a word")
+                if handshake.receive_data(data) is not None:
+                    return None
+    except HandshakeFailed as failure:
+        return failure
+    except trio.BrokenResourceError as exc:
+        await trio.aclose_forcefully(stream)
+        raise HandshakeError("the client has gone before its request was complete") from exc
+    await trio.aclose_forcefully(stream)
+    raise ConnectionTimeout(f"no request came within {seconds} seconds")
+
+
+async def _judge(handshake: ServerHandshake, config: ServerConfig) -> HandshakeFailed | None:
+    if config.process_request is not None:
+        response = await config.process_request(handshake.request)
+        if response is not None:
+            return HandshakeFailed(f"answered with status {response.status} by process_request", response)
+    try:
+        handshake.check()
+    except HandshakeFailed as failure:
+        return failure
+    return None

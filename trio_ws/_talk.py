@@ -1,0 +1,98 @@
+"""One connection's task on a server: what bounds it, and how it ends; knows nothing of how a client has come to it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+
+import trio
+
+from ._errors import ConnectionClosed, HandshakeError
+from ._request import Answer
+from ._timers import Alarm
+from .protocol import State
+
+if TYPE_CHECKING:
+    from ._connection import WebSocketConnection
+    from ._request import WebSocketRequest
+
+
+class Talk:
+    """One connection's task: its scope, the one in which it says goodbye when cancelled, and its request if there is one.
+
+    Args:
+        patience: seconds that the handler has left when the connection is over.
+    """
+
+    __slots__ = ("_patience", "expiry", "farewell", "request", "scope")
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self.scope = trio.CancelScope()
+        self.expiry = Alarm(self.scope.cancel)
+        self.farewell: trio.CancelScope | None = None
+        self.request: WebSocketRequest | None = None
+
+    @property
+    def connection(self) -> WebSocketConnection | None:
+        """The connection once the request was accepted."""
+        return None if self.request is None else self.request.connection
+
+    def expire(self) -> None:
+        """Cancel the task when its patience has come to an end."""
+        self.expiry.set(trio.current_time() + self._patience)
+
+    def cut(self) -> None:
+        """Cancel the task, and leave it no time for a goodbye."""
+        self.scope.cancel()
+        if self.farewell is not None:
+            self.farewell.cancel()
+
+
+async def end(request: WebSocketRequest, code: int, status: int) -> None:
+    """Close the connection with `code`, or answer a request that has no answer yet with `status`."""
+    if request.connection is not None:
+        if request.connection.state is not State.CLOSED:
+            await request.connection.aclose(code)
+    elif request.answer is Answer.NONE:
+        with suppress(HandshakeError):
+            await request.reject(status)
+
+
+def _has_gone(request: WebSocketRequest) -> bool:
+    """Say whether the client has ended the conversation, or could not be answered."""
+    if request.connection is None:
+        return request.answer is Answer.BEGUN
+    return request.connection.closed is not None
+
+
+def is_over(request: WebSocketRequest) -> bool:
+    """Say whether there is nothing left to wait for; a connection that is closing still has its close frame to deliver."""
+    if request.connection is None:
+        return request.answer is Answer.BEGUN
+    return request.connection.state is State.CLOSED
+
+
+def failure_of(exc: BaseException, request: WebSocketRequest) -> Exception | None:
+    """Return what a handler failed with: neither its cancellation, nor what told it of the end of its connection."""
+    failure: BaseException | None = exc
+    if isinstance(exc, BaseExceptionGroup):
+        failure = cast("BaseExceptionGroup[BaseException]", exc).subgroup(Exception)
+    if not isinstance(failure, Exception) or (_has_gone(request) and _is_goodbye(failure)):
+        return None
+    return failure
+
+
+def interruption_of(exc: BaseException) -> BaseException | None:
+    """Return what of an exception is meant for somebody outside: a cancellation, a `KeyboardInterrupt`."""
+    if isinstance(exc, BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", exc).split(Exception)[1]
+    return None if isinstance(exc, Exception) else exc
+
+
+def _is_goodbye(exc: Exception) -> bool:
+    """Say whether a handler has only let out what told it of the end: that is how most handlers end."""
+    if isinstance(exc, ExceptionGroup):
+        group = cast("ExceptionGroup[Exception]", exc)
+        return all(_is_goodbye(each) for each in group.exceptions)
+    return isinstance(exc, ConnectionClosed | HandshakeError)
