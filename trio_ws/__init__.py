@@ -46,6 +46,7 @@ from .protocol import (
     Request,
     Response,
     State,
+    set_cookie,
 )
 
 __version__ = _version("trio_ws")
@@ -88,6 +89,7 @@ __all__ = [
     "open_websocket",
     "open_websocket_url",
     "serve_websocket",
+    "set_cookie",
     "wrap_client_stream",
     "wrap_server_stream",
 ]
