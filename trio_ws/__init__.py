@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version as _version
 
 from ._accel import accelerated
+from ._auth import basic_auth
 from ._channel import MessageChannel, QueueStatistics
 from ._client import (
     connect_websocket,
@@ -84,6 +85,7 @@ __all__ = [
     "WebSocketServer",
     "__version__",
     "accelerated",
+    "basic_auth",
     "connect_websocket",
     "connect_websocket_url",
     "open_websocket",

@@ -133,7 +133,7 @@ def test_names_that_cannot_be(name: str) -> None:
     "value", ["a b", "a;b", "a,b", 'a"b', "a\\b", "a\r\nSet-Cookie: b=c", "a\n", "\0", "ä", "\x7f"]
 )
 def test_values_that_cannot_be_are_not_repeated(value: str) -> None:
-    with pytest.raises(ValueError, match="^the value of the cookie name has characters") as error:
+    with pytest.raises(ValueError, match=r"^the value of the cookie name has characters") as error:
         set_cookie("name", value)
     assert value not in str(error.value)
 
