@@ -35,6 +35,7 @@ from ._errors import (
 )
 from ._pieces import MessageStream
 from ._request import WebSocketRequest, wrap_server_stream
+from ._router import Router
 from ._server import WebSocketServer, serve_websocket
 from .protocol import (
     SAME_ORIGIN,
@@ -77,6 +78,7 @@ __all__ = [
     "RemoteProtocolError",
     "Request",
     "Response",
+    "Router",
     "ServerOptions",
     "SizeOptions",
     "State",
