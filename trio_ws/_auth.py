@@ -8,7 +8,7 @@ import hmac
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from .protocol import Headers, Request, Response
 
@@ -41,7 +41,7 @@ def basic_auth(
     if not _IS_REALM.fullmatch(realm):
         raise ValueError(f"a realm is printable ASCII, not {realm!r}")
     if isinstance(credentials, Mapping):
-        check = _checking(credentials)
+        check = _checking(cast("Mapping[str, str]", credentials))
     elif callable(credentials):
         check = credentials
     else:

@@ -12,6 +12,7 @@ from ._config import AcceptOptions, ServerConfig
 from ._connection import WebSocketConnection, bind, masks
 from ._endpoint import Endpoint, endpoints, tls_of
 from ._errors import ConnectionTimeout, HandshakeError
+from ._forwarded import client_of, receive_remote
 from .protocol import HandshakeFailed, Headers, Response, ServerHandshake, encode_headers
 from .transport import AcceptedStream
 
@@ -54,9 +55,20 @@ class WebSocketRequest:
     Attributes:
         request: the request with all its headers.
         proposed_subprotocols: the subprotocols that the client offers, best first.
+        client: who is behind `remote`, if that is one of ``trusted_proxies`` that tells: an `Endpoint`, whose port is 0 if
+            it does not tell that, or an identifier that begins with an underscore and says no address (RFC 7239 6.3).
+            Else the same as `remote`.
     """
 
-    __slots__ = ("_addresses", "_asking", "answer", "connection", "proposed_subprotocols", "request")
+    __slots__ = (
+        "_addresses",
+        "_asking",
+        "answer",
+        "client",
+        "connection",
+        "proposed_subprotocols",
+        "request",
+    )
 
     def __init__(
         self,
@@ -65,6 +77,7 @@ class WebSocketRequest:
         handshake: ServerHandshake,
         config: ServerConfig,
         on_gone: Callable[[], None] | None,
+        remote: Endpoint | None = None,
     ) -> None:
         self.request: Request = handshake.request
         self.proposed_subprotocols: tuple[str, ...] = handshake.proposed_subprotocols
@@ -72,6 +85,11 @@ class WebSocketRequest:
         self.connection: WebSocketConnection | None = None
         self._asking: _Asking | None = _Asking(nursery, stream, handshake, config, on_gone)
         self._addresses = endpoints(stream)
+        if remote is not None:
+            self._addresses = self._addresses[0], remote
+        self.client = self._addresses[1]
+        if config.trusted_proxies:
+            self.client = client_of(stream, self.client, self.request.headers, config)
 
     @property
     def headers(self) -> Headers:
@@ -90,7 +108,7 @@ class WebSocketRequest:
 
     @property
     def remote(self) -> Endpoint | str:
-        """The client's end, in the same forms as `local`."""
+        """The client's end, in the same forms as `local`, or what a proxy says with ``proxy_protocol``."""
         return self._addresses[1]
 
     async def accept(
@@ -234,9 +252,14 @@ async def receive_request(
     Cancellation: the client is told 503 if that can be said at once, and the stream is closed.
     """
     handshake = ServerHandshake(limits=config.limits, origins=config.origins, extensions=config.extensions)
+    remote, seconds = None, config.connect_timeout
     try:
         await trio.lowlevel.checkpoint_if_cancelled()
-        failure = await _read_head(stream, handshake, config.connect_timeout)
+        if config.proxy_protocol:
+            began = trio.current_time()
+            remote = await receive_remote(stream, config)
+            seconds -= trio.current_time() - began
+        failure = await _read_head(stream, handshake, seconds)
         failure = failure or await _judge(handshake, config)
         answer = handshake.respond(failure.response) if failure and failure.response else b""
     except BaseException as exc:
@@ -244,7 +267,7 @@ async def receive_request(
         await turn_away(stream, handshake, 500 if isinstance(exc, Exception) else 503)
         raise
     if failure is None:
-        return WebSocketRequest(nursery, stream, handshake, config, on_gone)
+        return WebSocketRequest(nursery, stream, handshake, config, on_gone, remote)
     await deliver(stream, answer, config.connect_timeout)
     await part(stream)
     raise HandshakeError(str(failure)) from failure
