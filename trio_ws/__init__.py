@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version as _version
 
 from ._accel import accelerated
+from ._auth import basic_auth
 from ._broadcast import BroadcastResult, Latest, Wait, broadcast
 from ._channel import MessageChannel, QueueStatistics
 from ._client import (
@@ -36,10 +37,9 @@ from ._errors import (
 )
 from ._pieces import MessageStream
 from ._prepared import PreparedMessage
-from ._request import WebSocketRequest, wrap_server_stream
-from ._server import WebSocketServer, serve_websocket
 from ._receiving import upgrade, wrap_server_stream
 from ._request import WebSocketRequest
+from ._router import Router
 from ._server import WebSocketServer, serve_listeners, serve_websocket
 from .protocol import (
     SAME_ORIGIN,
@@ -52,6 +52,7 @@ from .protocol import (
     Request,
     Response,
     State,
+    set_cookie,
 )
 
 __version__ = _version("trio_ws")
@@ -84,16 +85,18 @@ __all__ = [
     "RemoteProtocolError",
     "Request",
     "Response",
+    "Router",
     "ServerOptions",
     "SizeOptions",
     "State",
-    "Wait",
     "UpgradeOptions",
+    "Wait",
     "WebSocketConnection",
     "WebSocketRequest",
     "WebSocketServer",
     "__version__",
     "accelerated",
+    "basic_auth",
     "broadcast",
     "connect_websocket",
     "connect_websocket_url",
@@ -101,6 +104,7 @@ __all__ = [
     "open_websocket_url",
     "serve_listeners",
     "serve_websocket",
+    "set_cookie",
     "upgrade",
     "wrap_client_stream",
     "wrap_server_stream",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self, TypedDict
+from typing import Any, Literal, Self, TypeAlias, TypedDict
 
 from .protocol import SAME_ORIGIN, HeadersLike, Limits, OriginPolicy, PerMessageDeflate, Request, Response
+
+_Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: What `math.inf` stands for where a number of bytes is compared: more than any machine holds.
 UNLIMITED = 2**62
@@ -89,11 +92,21 @@ class AcceptOptions(ConductOptions, total=False):
             origins that are accepted, None among them standing for requests without one.
         process_request: called with each request before it is held to the rules of WebSocket; a `Response` it returns
             is the answer, and None goes on. So a server can answer plain HTTP on the same port.
+        trusted_proxies: the addresses and networks, such as ``10.0.0.0/8``, whose word on who the client is counts, for
+            `WebSocketRequest.client`; ``"unix"`` stands for all Unix sockets. None by default.
+        forwarded_header: where they write it: ``"x-forwarded-for"``, the default, or ``"forwarded"`` (RFC 7239). The
+            other one is not looked at: a proxy that writes one passes on the other as the client wrote it.
+        proxy_protocol: whether trusted proxies begin each connection with a header of the PROXY protocol, version 1 or 2,
+            for `WebSocketRequest.remote`. A connection of theirs without it is cut; one of anybody else has none. If
+            there are no `trusted_proxies`, everybody is one. False by default.
     """
 
     connect_timeout: float
     origins: Collection[str | None] | Literal[OriginPolicy.SAME_ORIGIN] | None
     process_request: Callable[[Request], Awaitable[Response | None]] | None
+    trusted_proxies: Collection[str]
+    forwarded_header: Literal["x-forwarded-for", "forwarded"]
+    proxy_protocol: bool
 
 
 class UpgradeOptions(SizeOptions, AcceptOptions, total=False):
@@ -184,6 +197,11 @@ class ServerConfig(Config):
     handler_errors: str = "log"
     origins: Collection[str | None] | Literal[OriginPolicy.SAME_ORIGIN] | None = SAME_ORIGIN
     process_request: Callable[[Request], Awaitable[Response | None]] | None = None
+    trusted_proxies: Collection[str] = ()
+    forwarded_header: str = "x-forwarded-for"
+    proxy_protocol: bool = False
+    #: What of `trusted_proxies` is an address.
+    trusted_networks: tuple[_Network, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         Config.__post_init__(self)
@@ -193,6 +211,20 @@ class ServerConfig(Config):
             raise TypeError("origins is a collection of strings: put the one string into a list")
         if self.handler_errors not in ("log", "raise"):
             raise ValueError(f"handler_errors is 'log' or 'raise', not {self.handler_errors!r}")
+        if self.forwarded_header not in ("x-forwarded-for", "forwarded"):
+            raise ValueError(
+                f"forwarded_header is 'x-forwarded-for' or 'forwarded', not {self.forwarded_header!r}"
+            )
+        object.__setattr__(self, "trusted_networks", _networks(self.trusted_proxies))
+
+
+def _networks(proxies: Collection[str]) -> tuple[_Network, ...]:
+    if isinstance(proxies, str):
+        raise TypeError("trusted_proxies is a collection of strings: put the one string into a list")
+    try:
+        return tuple(ipaddress.ip_network(each) for each in proxies if each != "unix")
+    except ValueError as exc:
+        raise ValueError(f"trusted_proxies has addresses, networks and 'unix': {exc}") from exc
 
 
 def _check_compression(value: object) -> None:

@@ -12,6 +12,7 @@ from ._config import AcceptOptions, ServerConfig, UpgradeOptions
 from ._endpoint import tls_of
 from ._errors import ConnectionTimeout, HandshakeError
 from ._farewell import READ_SIZE, deliver, part, turn_away
+from ._forwarded import receive_remote
 from ._request import WebSocketRequest
 from .protocol import HandshakeFailed, ServerHandshake
 from .transport import AcceptedStream
@@ -129,10 +130,15 @@ async def receive_request(
     Cancellation: the client is told 503 if that can be said at once, and the stream is closed.
     """
     handshake = ServerHandshake(limits=config.limits, origins=config.origins, extensions=config.extensions)
+    remote, seconds = None, config.connect_timeout
     try:
         await trio.lowlevel.checkpoint_if_cancelled()
+        if config.proxy_protocol and given is None:
+            began = trio.current_time()
+            remote = await receive_remote(stream, config)
+            seconds -= trio.current_time() - began
         if given is None:
-            failure = await _read_head(stream, handshake, config.connect_timeout)
+            failure = await _read_head(stream, handshake, seconds)
         else:
             failure = _take(handshake, given)
         failure = failure or await _judge(handshake, config)
@@ -142,7 +148,7 @@ async def receive_request(
         await turn_away(stream, handshake, 500 if isinstance(exc, Exception) else 503)
         raise
     if failure is None:
-        return WebSocketRequest(nursery, stream, handshake, config, on_gone)
+        return WebSocketRequest(nursery, stream, handshake, config, on_gone, remote)
     await deliver(stream, answer, config.connect_timeout)
     await part(stream)
     raise HandshakeError(str(failure)) from failure

@@ -10,6 +10,7 @@ import trio
 from ._connection import WebSocketConnection, bind, masks
 from ._endpoint import Endpoint, endpoints, tls_of
 from ._farewell import deliver, part
+from ._forwarded import client_of
 from .protocol import Headers, Response, encode_headers
 
 if TYPE_CHECKING:
@@ -44,9 +45,20 @@ class WebSocketRequest:
     Attributes:
         request: the request with all its headers.
         proposed_subprotocols: the subprotocols that the client offers, best first.
+        client: who is behind `remote`, if that is one of ``trusted_proxies`` that tells: an `Endpoint`, whose port is 0 if
+            it does not tell that, or an identifier that begins with an underscore and says no address (RFC 7239 6.3).
+            Else the same as `remote`.
     """
 
-    __slots__ = ("_addresses", "_asking", "answer", "connection", "proposed_subprotocols", "request")
+    __slots__ = (
+        "_addresses",
+        "_asking",
+        "answer",
+        "client",
+        "connection",
+        "proposed_subprotocols",
+        "request",
+    )
 
     def __init__(
         self,
@@ -55,6 +67,7 @@ class WebSocketRequest:
         handshake: ServerHandshake,
         config: ServerConfig,
         on_gone: Callable[[], None] | None,
+        remote: Endpoint | None = None,
     ) -> None:
         self.request: Request = handshake.request
         self.proposed_subprotocols: tuple[str, ...] = handshake.proposed_subprotocols
@@ -62,6 +75,11 @@ class WebSocketRequest:
         self.connection: WebSocketConnection | None = None
         self._asking: _Asking | None = _Asking(nursery, stream, handshake, config, on_gone)
         self._addresses = endpoints(stream)
+        if remote is not None:
+            self._addresses = self._addresses[0], remote
+        self.client = self._addresses[1]
+        if config.trusted_proxies:
+            self.client = client_of(stream, self.client, self.request.headers, config)
 
     @property
     def headers(self) -> Headers:
@@ -80,7 +98,7 @@ class WebSocketRequest:
 
     @property
     def remote(self) -> Endpoint | str:
-        """The client's end, in the same forms as `local`."""
+        """The client's end, in the same forms as `local`, or what a proxy says with ``proxy_protocol``."""
         return self._addresses[1]
 
     async def accept(

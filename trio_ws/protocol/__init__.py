@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._accel import Decoder, Protocol, apply_mask, encode_frame, encode_payload
 from ._close import CloseCode, CloseReason, encode_close, may_be_sent
 from ._compressors import Deflater, Recipe
+from ._cookies import set_cookie
 from ._deflate import AgreedDeflate, PerMessageDeflate
 from ._errors import ERRORS, LocalProtocolError, ProtocolError, RemoteProtocolError
 from ._events import Close, Event, Fragment, Ping, Pong
@@ -73,4 +74,5 @@ __all__ = [
     "may_be_sent",
     "parse_extensions",
     "parse_subprotocols",
+    "set_cookie",
 ]

@@ -16,6 +16,7 @@ from typing import Any
 
 import h11
 
+from ._cookies import parse_cookies, parse_set_cookies
 from ._errors import RemoteProtocolError
 from ._headers import Headers, HeadersLike
 from ._limits import Limits
@@ -84,6 +85,11 @@ class Request:
         return self._resource.partition("?")[2]
 
     @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies that came with it, each value as it came; the first of several with one name. Parsed at each look."""
+        return parse_cookies(self.headers.get_all("cookie"))
+
+    @property
     def _resource(self) -> str:
         # RFC 9112 3.2.2: "A server MUST accept the absolute-form in requests".
         return _AUTHORITY.sub("", self.target, count=1) if _AUTHORITY.match(self.target) else self.target
@@ -122,6 +128,11 @@ class Response:
         put(self, "headers", fields)
         put(self, "body", body)
         put(self, "reason", reason)
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies that it sets, without their attributes; the last of several with one name."""
+        return parse_set_cookies(self.headers.get_all("set-cookie"))
 
 
 class HandshakeFailed(RemoteProtocolError):  # noqa: N818 - the errors are called by their base class

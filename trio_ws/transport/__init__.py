@@ -12,6 +12,7 @@ from ._accepted import AcceptedStream
 from ._base import BATCH, HIGH_WATER, LOW_WATER, Chunk, Receiver, log_failure
 from ._dial import dial_tcp, dial_unix, start_tls
 from ._listen import PolledListener, UnixListener, accept_forever, open_tcp_listeners, open_unix_listener
+from ._proxy_protocol import ProxyProtocolError, read_proxy_header
 from ._stream import StreamTransport
 
 if sys.platform != "win32":  # there is neither epoll nor kqueue
@@ -59,6 +60,7 @@ __all__ = [
     "AcceptedStream",
     "Chunk",
     "PolledListener",
+    "ProxyProtocolError",
     "Receiver",
     "Transport",
     "UnixListener",
@@ -69,6 +71,7 @@ __all__ = [
     "make_transport",
     "open_tcp_listeners",
     "open_unix_listener",
+    "read_proxy_header",
     "socket_below",
     "start_tls",
 ]
