@@ -42,7 +42,7 @@ CONNECTION = (
     "_inbox_c > _link_c > _connection",
 )
 ENDPOINTS = (
-    "_url > _redirects, _proxies > _client > _reconnect",
+    "_url > _redirects, _proxies, _opening > _client > _reconnect",
     "_auth, _forwarded > _request > _server > _router",
 )
 WHOLE = ("_broadcast, _workers",)

@@ -6,7 +6,6 @@ is open is raised where it was asked for, at once, with its cause, and leaves no
 
 from __future__ import annotations
 
-import os
 import ssl
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Unpack
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING, Unpack
 import trio
 
 from ._config import ClientConfig, ClientOptions
-from ._connection import WebSocketConnection, bind, masks
+from ._connection import WebSocketConnection, bind
 from ._endpoint import tls_of
-from ._errors import ConnectionRejected, ConnectionTimeout, DisconnectionTimeout, HandshakeError
+from ._errors import ConnectionTimeout, DisconnectionTimeout, HandshakeError
+from ._opening import prepare, shake_hands
 from ._url import WebSocketURL, ascii_host, make_target, parse_url
-from .protocol import ClientHandshake, HandshakeFailed, HeadersLike, Response, encode_headers
 from .transport import dial_tcp, start_tls
 
 if TYPE_CHECKING:
@@ -165,10 +164,10 @@ async def wrap_client_stream(
     config = ClientConfig.of(options)
     scheme = "wss" if tls_of(stream) else "ws"
     target = make_target(resource)
-    handshake = _prepare(host, target, config)
+    handshake = prepare(host, target, config)
     url = f"{scheme}://{host}{target}"
     with _deadline(config.connect_timeout):
-        connection = await _shake_hands(nursery, stream, handshake, config, url, target)
+        connection = await shake_hands(nursery, stream, handshake, config, url, target)
     bind(nursery, connection)
     return connection
 
@@ -236,76 +235,21 @@ async def _bound(
 async def _connect(
     nursery: trio.Nursery, url: WebSocketURL, context: ssl.SSLContext | None, config: ClientConfig
 ) -> WebSocketConnection:
-    handshake = _prepare(url.authority, url.target, config, url.authorization)
+    handshake = prepare(url.authority, url.target, config, url.authorization)
     with _deadline(config.connect_timeout):
-        stream: trio.abc.Stream = await dial_tcp(url.host, url.port)
+        stream = await _dial(url, config)
         if context is not None:
             try:
                 stream = await start_tls(stream, context, url.host)
             except trio.BrokenResourceError as exc:
                 cause = exc.__cause__ or exc
                 raise HandshakeError(f"TLS could not be started: {cause}") from cause
-        return await _shake_hands(nursery, stream, handshake, config, str(url), url.target)
+        return await shake_hands(nursery, stream, handshake, config, str(url), url.target)
 
 
-def _prepare(
-    host: str, target: str, config: ClientConfig, authorization: str | None = None
-) -> ClientHandshake:
-    """Return the handshake to be done; what is wrong with it is told before anything is opened."""
-    return ClientHandshake(
-        host=host,
-        target=target,
-        key=os.urandom(16),
-        version=config.protocol_version,
-        origin=config.origin,
-        subprotocols=config.subprotocols or (),
-        extra_headers=_with_authorization(config.extra_headers or (), authorization),
-        extensions=config.extensions,
-        limits=config.limits,
-    )
-
-
-async def _shake_hands(
-    nursery: trio.Nursery,
-    stream: trio.abc.Stream,
-    handshake: ClientHandshake,
-    config: ClientConfig,
-    url: str,
-    target: str,
-) -> WebSocketConnection:
-    """Take over `stream`, do the opening handshake on it and return the connection."""
-    try:
-        response = await _exchange(stream, handshake)
-        if response.status != 101:
-            raise ConnectionRejected(response.status, response.headers, response.body or None)
-        protocol, leftover = handshake.upgrade(masks=masks)
-        return WebSocketConnection(
-            nursery, stream, protocol, config, url=url, path=target, leftover=leftover, response=response
-        )
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
-
-
-async def _exchange(stream: trio.abc.Stream, handshake: ClientHandshake) -> Response:
-    try:
-        await stream.send_all(handshake.request_bytes())
-        while True:
-            data = await stream.receive_some(65536)
-            if response := handshake.receive_data(bytes(data)):
-                return response
-    except HandshakeFailed as exc:
-        raise HandshakeError(str(exc)) from exc
-    except trio.BrokenResourceError as exc:
-        raise HandshakeError("the connection broke before the handshake was complete") from exc
-
-
-def _with_authorization(headers: HeadersLike, authorization: str | None) -> HeadersLike:
-    """Add what the URL says, unless the caller says otherwise."""
-    pairs = encode_headers(headers)
-    if authorization is None or any(name.lower() == b"authorization" for name, _ in pairs):
-        return pairs
-    return [*pairs, (b"Authorization", authorization.encode())]
+async def _dial(url: WebSocketURL, config: ClientConfig) -> trio.abc.Stream:
+    """Return a stream to where `url` leads, without TLS: the one place that decides how to get there."""
+    return await dial_tcp(url.host, url.port)
 
 
 @contextmanager
