@@ -40,6 +40,7 @@ TRANSPORT = (
 CONNECTION = (
     "_errors, _timers, _endpoint, _sendable, _prepared, _config > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _link > _sending > _connection > _bytestream",
     "_inbox_c > _link_c > _connection",
+    "_errors > _credentials > _config",
 )
 ENDPOINTS = (
     "_url > _redirects, _proxies, _opening > _client > _reconnect",
@@ -91,6 +92,7 @@ FOREIGN = {
         "transport._proxy",
     },
     "python_socks": {"transport._proxy"},
+    "idna": {"_url"},
     "prompt_toolkit": {"_cli_prompt"},
 }
 # Only for the type checkers, which all bring it along.

@@ -3,73 +3,106 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from ._connection import WebSocketConnection, masks
-from ._errors import ConnectionRejected, HandshakeError
+from ._errors import HandshakeError
 from .protocol import ClientHandshake, HandshakeFailed, HeadersLike, Response, encode_headers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._config import ClientConfig
 
-
-def prepare(
-    host: str, target: str, config: ClientConfig, authorization: str | None = None
-) -> ClientHandshake:
-    """Return the handshake to be done; what is wrong with it is told before anything is opened."""
-    return ClientHandshake(
-        host=host,
-        target=target,
-        key=os.urandom(16),
-        version=config.protocol_version,
-        origin=config.origin,
-        subprotocols=config.subprotocols or (),
-        extra_headers=_with_authorization(config.extra_headers or (), authorization),
-        extensions=config.extensions,
-        limits=config.limits,
-    )
+    Pairs = Sequence[tuple[bytes, bytes]]
 
 
-async def shake_hands(
-    nursery: trio.Nursery,
-    stream: trio.abc.Stream,
-    handshake: ClientHandshake,
-    config: ClientConfig,
-    url: str,
-    target: str,
-) -> WebSocketConnection:
-    """Take over `stream`, do the opening handshake on it and return the connection."""
-    try:
-        response = await _exchange(stream, handshake)
-        if response.status != 101:
-            raise ConnectionRejected(response.status, response.headers, response.body or None)
-        protocol, leftover = handshake.upgrade(masks=masks)
-        return WebSocketConnection(
-            nursery, stream, protocol, config, url=url, path=target, leftover=leftover, response=response
+class Opening:
+    """One opening handshake to be done.
+
+    Args:
+        host: the `Host` header.
+        target: path and query.
+        headers: what the caller gives besides.
+        config: how the request is made, and what the connection will be.
+
+    Raises:
+        ValueError: a part of the request cannot be sent.
+    """
+
+    def __init__(self, host: str, target: str, headers: Pairs, config: ClientConfig) -> None:
+        self._target = target
+        self._headers = headers
+        self._config = config
+        self._make = partial(
+            ClientHandshake,
+            host=host,
+            target=target,
+            key=os.urandom(16),
+            version=config.protocol_version,
+            origin=config.origin,
+            subprotocols=config.offers,
+            extensions=config.extensions,
+            limits=config.limits,
         )
-    except BaseException:
+        self._handshake = self._make(extra_headers=headers)
+
+    async def shake_hands(
+        self, nursery: trio.Nursery, stream: trio.abc.Stream, url: str
+    ) -> WebSocketConnection | Response:
+        """Take over `stream`, and return the connection to `url`, or what the server answered if there is none.
+
+        Raises:
+            HandshakeError: the handshake failed.
+            ValueError: what `prepare_request` returned cannot be sent.
+
+        Cancellation: the stream is closed, as it is whenever no connection comes of it.
+        """
+        try:
+            await self._prepare()
+            response = await self._exchange(stream)
+            if response.status == 101:
+                protocol, leftover = self._handshake.upgrade(masks=masks)
+                return WebSocketConnection(
+                    nursery,
+                    stream,
+                    protocol,
+                    self._config,
+                    url=url,
+                    path=self._target,
+                    leftover=leftover,
+                    response=response,
+                )
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
         await trio.aclose_forcefully(stream)
-        raise
+        return response
+
+    async def _prepare(self) -> None:
+        """Let the application have its last word on the headers."""
+        hook = self._config.prepare_request
+        if hook is not None and (late := await hook(self._handshake.request)) is not None:
+            self._handshake = self._make(extra_headers=_replaced(self._headers, late))
+
+    async def _exchange(self, stream: trio.abc.Stream) -> Response:
+        try:
+            await stream.send_all(self._handshake.request_bytes())
+            while True:
+                data = await stream.receive_some(65536)
+                if response := self._handshake.receive_data(bytes(data)):
+                    return response
+        except HandshakeFailed as exc:
+            raise HandshakeError(str(exc)) from exc
+        except trio.BrokenResourceError as exc:
+            raise HandshakeError("the connection broke before the handshake was complete") from exc
 
 
-async def _exchange(stream: trio.abc.Stream, handshake: ClientHandshake) -> Response:
-    try:
-        await stream.send_all(handshake.request_bytes())
-        while True:
-            data = await stream.receive_some(65536)
-            if response := handshake.receive_data(bytes(data)):
-                return response
-    except HandshakeFailed as exc:
-        raise HandshakeError(str(exc)) from exc
-    except trio.BrokenResourceError as exc:
-        raise HandshakeError("the connection broke before the handshake was complete") from exc
-
-
-def _with_authorization(headers: HeadersLike, authorization: str | None) -> HeadersLike:
-    """Add what the URL says, unless the caller says otherwise."""
-    pairs = encode_headers(headers)
-    if authorization is None or any(name.lower() == b"authorization" for name, _ in pairs):
-        return pairs
-    return [*pairs, (b"Authorization", authorization.encode())]
+def _replaced(headers: Pairs, late: HeadersLike) -> Pairs:
+    """Return `headers` with those of `late` in the place of any that have the same name."""
+    pairs = encode_headers(late)
+    names = {name.lower() for name, _ in pairs}
+    return [*((name, value) for name, value in headers if name.lower() not in names), *pairs]
