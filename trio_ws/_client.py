@@ -49,7 +49,7 @@ def open_websocket(
         ValueError: an option is out of range, is of no use here, or cannot be sent.
 
     Entering raises `HandshakeError` (`ConnectionTimeout`, `ConnectionRejected`, `RedirectError`, or itself with the
-    cause), or what a callable among the options raises, an `OSError` of `connect` excepted, which is such a cause. Leaving
+    cause), or what a callable among the options raises, but for an `OSError`, which is such a cause. Leaving
     raises `DisconnectionTimeout` if the peer did not answer the close frame. An exception of the block comes out as it
     is, never in a group.
 
