@@ -40,9 +40,10 @@ TRANSPORT = (
 CONNECTION = (
     "_errors, _timers, _endpoint, _sendable, _prepared, _config > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _ending > _link > _sending > _connection > _bytestream",
     "_inbox_c > _ending_c > _link_c > _connection",
+    "_errors > _credentials > _config",
 )
 ENDPOINTS = (
-    "_url > _redirects, _proxies > _client > _reconnect",
+    "_url > _redirects, _proxies, _opening > _client > _reconnect",
     "_auth, _forwarded, _farewell > _request > _receiving, _talk > _server > _router",
 )
 WHOLE = ("_broadcast, _workers",)
@@ -92,6 +93,7 @@ FOREIGN = {
         "transport._proxy",
     },
     "python_socks": {"transport._proxy"},
+    "idna": {"_url"},
     "prompt_toolkit": {"_cli_prompt"},
 }
 # Only for the type checkers, which all bring it along.

@@ -112,10 +112,10 @@ def test_version_is_that_of_the_distribution() -> None:
     assert trio_ws.__version__ == importlib.metadata.version("trio_ws")
 
 
-def test_runtime_dependencies_are_trio_and_h11() -> None:
+def test_runtime_dependencies_are_trio_h11_and_what_trio_brings() -> None:
     requirements = importlib.metadata.requires("trio_ws") or []
     names = {re.split(r"[^\w.-]", line)[0] for line in requirements if "extra ==" not in line}
-    assert names == {"trio", "h11"}
+    assert names == {"trio", "h11", "idna"}
 
 
 def test_types_are_shipped() -> None:

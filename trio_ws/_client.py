@@ -1,28 +1,29 @@
 """Opening connections as a client; knows nothing of servers.
 
-The deadline ``connect_timeout`` covers TCP, TLS and the handshake together. Whatever goes wrong before the connection
+The deadline ``connect_timeout`` covers TCP, TLS, the handshake and all redirects together. Whatever goes wrong before the connection
 is open is raised where it was asked for, at once, with its cause, and leaves nothing behind.
 """
 
 from __future__ import annotations
 
-import os
 import ssl
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Unpack
 
 import trio
 
-from ._config import ClientConfig, ClientOptions
-from ._connection import WebSocketConnection, bind, masks
+from ._config import ClientConfig, ClientOptions, HandshakeOptions
+from ._connection import WebSocketConnection, bind
 from ._endpoint import tls_of
-from ._errors import ConnectionRejected, ConnectionTimeout, DisconnectionTimeout, HandshakeError
-from ._url import WebSocketURL, ascii_host, make_target, parse_url
-from .protocol import ClientHandshake, HandshakeFailed, HeadersLike, Response, encode_headers
-from .transport import dial_tcp, start_tls
+from ._errors import ConnectionTimeout, DisconnectionTimeout, HandshakeError, connection_rejected
+from ._opening import Opening
+from ._redirects import Route
+from ._url import WebSocketURL, make_target, make_url, parse_url
+from .protocol import Response
+from .transport import dial_tcp, dial_unix, start_tls
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from collections.abc import AsyncGenerator, Generator
 
 
 def open_websocket(
@@ -43,19 +44,20 @@ def open_websocket(
         options: see `ClientOptions`.
 
     Raises:
+        InvalidURL: host, port or resource is not possible.
         TypeError: `use_ssl` is neither, or an option is unknown.
-        ValueError: an option is out of range, or cannot be sent.
+        ValueError: an option is out of range, is of no use here, or cannot be sent.
 
-    Entering raises `HandshakeError` (`ConnectionTimeout`, `ConnectionRejected`, or itself with the cause), leaving
+    Entering raises `HandshakeError` (`ConnectionTimeout`, `ConnectionRejected`, `RedirectError`, or itself with the
+    cause), or what a callable among the options raises, but for an `OSError`, which is such a cause. Leaving
     raises `DisconnectionTimeout` if the peer did not answer the close frame. An exception of the block comes out as it
     is, never in a group.
 
     Cancellation: nothing is left open; a connection that is open is cut.
     """
-    url = WebSocketURL(bool(use_ssl), ascii_host(host), port, make_target(resource))
     context = ssl_context(use_ssl)
-    config = ClientConfig.of(options)
-    return _opened(lambda nursery: _connect(nursery, url, context, config))
+    start = _Start(make_url(context is not None, host, port, resource), context, options)
+    return _opened(start)
 
 
 def open_websocket_url(
@@ -64,22 +66,23 @@ def open_websocket_url(
     """Open a connection to a URL for the length of an ``async with`` block, and close it at its end.
 
     Args:
-        url: ``ws://`` or ``wss://``; anything whose `str` is one. A user and password in it are sent as HTTP Basic
-            authentication.
-        ssl_context: for ``wss``; by default certificates are verified against the system's store.
+        url: ``ws://``, ``wss://``, ``http://`` and ``https://`` standing for these, or ``ws+unix:/run/socket:/resource``
+            for a Unix socket; anything whose `str` is one, such as a `yarl.URL`. A user and password in it are sent as
+            HTTP Basic authentication.
+        ssl_context: for ``wss``; by default certificates are verified against the system's store, and HTTP/1.1 is
+            asked for (ALPN), the only version that the handshake speaks. A context that is given is used as it is.
         options: see `ClientOptions`.
 
     Raises:
+        InvalidURL: the URL is not one for WebSocket.
         TypeError: an option is unknown.
-        ValueError: the URL is not one for WebSocket, has no use for the context, or an option is out of range.
+        ValueError: the URL has no use for the context or an option, or an option is out of range, or cannot be sent.
 
     Entering and leaving raise what those of `open_websocket` raise.
 
     Cancellation: nothing is left open; a connection that is open is cut.
     """
-    parsed, context = _parse(url, ssl_context)
-    config = ClientConfig.of(options)
-    return _opened(lambda nursery: _connect(nursery, parsed, context, config))
+    return _opened(_Start(*_parse(url, ssl_context), options))
 
 
 async def connect_websocket(
@@ -103,14 +106,16 @@ async def connect_websocket(
 
     Raises:
         HandshakeError: the connection could not be opened.
+        InvalidURL: host, port or resource is not possible.
         OSError: the host could not be found or reached.
         TypeError: `use_ssl` is neither, or an option is unknown.
-        ValueError: an option is out of range, or cannot be sent.
+        ValueError: an option is out of range, is of no use here, or cannot be sent.
 
     Cancellation: nothing is left open.
     """
-    url = WebSocketURL(bool(use_ssl), ascii_host(host), port, make_target(resource))
-    return await _bound(nursery, url, ssl_context(use_ssl), ClientConfig.of(options))
+    context = ssl_context(use_ssl)
+    start = _Start(make_url(context is not None, host, port, resource), context, options)
+    return await _bound(nursery, start)
 
 
 async def connect_websocket_url(
@@ -129,14 +134,14 @@ async def connect_websocket_url(
 
     Raises:
         HandshakeError: the connection could not be opened.
+        InvalidURL: the URL is not one for WebSocket.
         OSError: the host could not be found or reached.
         TypeError: an option is unknown.
-        ValueError: the URL is not one for WebSocket, has no use for the context, or an option is out of range.
+        ValueError: the URL has no use for the context or an option, or an option is out of range, or cannot be sent.
 
     Cancellation: nothing is left open.
     """
-    parsed, context = _parse(url, ssl_context)
-    return await _bound(nursery, parsed, context, ClientConfig.of(options))
+    return await _bound(nursery, _Start(*_parse(url, ssl_context), options))
 
 
 async def wrap_client_stream(
@@ -144,7 +149,7 @@ async def wrap_client_stream(
     stream: trio.abc.Stream,
     host: str,
     resource: str,
-    **options: Unpack[ClientOptions],
+    **options: Unpack[HandshakeOptions],
 ) -> WebSocketConnection:
     """Open a connection over a stream that exists: a Unix socket, a tunnel, memory.
 
@@ -153,7 +158,7 @@ async def wrap_client_stream(
         stream: it belongs to the connection from now on, and is closed if there will be none.
         host: what to put into the `Host` header.
         resource: path and query, such as ``/chat?room=1``.
-        options: see `ClientOptions`.
+        options: see `HandshakeOptions`.
 
     Raises:
         HandshakeError: the connection could not be opened.
@@ -162,15 +167,20 @@ async def wrap_client_stream(
 
     Cancellation: the stream is closed.
     """
+    if useless := sorted(
+        options.keys() & (ClientOptions.__optional_keys__ - HandshakeOptions.__optional_keys__)
+    ):
+        raise TypeError(f"{useless[0]} is of no use here: the stream leads to the server")
     config = ClientConfig.of(options)
     scheme = "wss" if tls_of(stream) else "ws"
     target = make_target(resource)
-    handshake = _prepare(host, target, config)
-    url = f"{scheme}://{host}{target}"
+    opening = Opening(host, target, config.headers, config)
     with _deadline(config.connect_timeout):
-        connection = await _shake_hands(nursery, stream, handshake, config, url, target)
-    bind(nursery, connection)
-    return connection
+        result = await opening.shake_hands(nursery, stream, f"{scheme}://{host}{target}")
+    if isinstance(result, Response):
+        raise connection_rejected(result)
+    bind(nursery, result)
+    return result
 
 
 def ssl_context(use_ssl: object) -> ssl.SSLContext | None:
@@ -183,8 +193,11 @@ def ssl_context(use_ssl: object) -> ssl.SSLContext | None:
         return use_ssl
     if not isinstance(use_ssl, bool):
         raise TypeError("`use_ssl` argument must be bool or ssl.SSLContext")
-    if not use_ssl:
-        return None
+    return default_context() if use_ssl else None
+
+
+def default_context() -> ssl.SSLContext:
+    """Return a context that verifies certificates against the system's store."""
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])  # WebSocket over HTTP/2 is another handshake (RFC 8441)
     return context
@@ -197,16 +210,26 @@ def _parse(url: object, context: ssl.SSLContext | None) -> tuple[WebSocketURL, s
     return parsed, context or ssl_context(parsed.secure)
 
 
+class _Start:
+    """A connection that is to be opened: all that can be wrong with it is told before anything is."""
+
+    def __init__(self, url: WebSocketURL, context: ssl.SSLContext | None, options: ClientOptions) -> None:
+        self.context = context
+        self.config = ClientConfig.of(options)
+        self.route = Route(url, self.config)
+        self.opening = Opening(url.authority, url.target, self.route.headers, self.config)
+
+
 @asynccontextmanager
 async def _opened(
-    connect: Callable[[trio.Nursery], Awaitable[WebSocketConnection]],
+    start: _Start,
 ) -> AsyncGenerator[WebSocketConnection]:
     error: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             try:
                 try:
-                    connection = await connect(nursery)
+                    connection = await _connect(nursery, start)
                 except OSError as exc:
                     raise HandshakeError(f"the connection could not be opened: {exc}") from exc
                 try:
@@ -225,93 +248,52 @@ async def _opened(
         raise error
 
 
-async def _bound(
-    nursery: trio.Nursery, url: WebSocketURL, context: ssl.SSLContext | None, config: ClientConfig
-) -> WebSocketConnection:
-    connection = await _connect(nursery, url, context, config)
+async def _bound(nursery: trio.Nursery, start: _Start) -> WebSocketConnection:
+    connection = await _connect(nursery, start)
     bind(nursery, connection)
     return connection
 
 
-async def _connect(
-    nursery: trio.Nursery, url: WebSocketURL, context: ssl.SSLContext | None, config: ClientConfig
-) -> WebSocketConnection:
-    handshake = _prepare(url.authority, url.target, config, url.authorization)
+async def _connect(nursery: trio.Nursery, start: _Start) -> WebSocketConnection:
+    """Go the whole way, through all redirects."""
+    route, opening, config = start.route, start.opening, start.config
     with _deadline(config.connect_timeout):
-        stream: trio.abc.Stream = await dial_tcp(url.host, url.port)
-        if context is not None:
-            try:
-                stream = await start_tls(stream, context, url.host)
-            except trio.BrokenResourceError as exc:
-                cause = exc.__cause__ or exc
-                raise HandshakeError(f"TLS could not be started: {cause}") from cause
-        return await _shake_hands(nursery, stream, handshake, config, str(url), url.target)
-
-
-def _prepare(
-    host: str, target: str, config: ClientConfig, authorization: str | None = None
-) -> ClientHandshake:
-    """Return the handshake to be done; what is wrong with it is told before anything is opened."""
-    return ClientHandshake(
-        host=host,
-        target=target,
-        key=os.urandom(16),
-        version=config.protocol_version,
-        origin=config.origin,
-        subprotocols=config.subprotocols or (),
-        extra_headers=_with_authorization(config.extra_headers or (), authorization),
-        extensions=config.extensions,
-        limits=config.limits,
-    )
-
-
-async def _shake_hands(
-    nursery: trio.Nursery,
-    stream: trio.abc.Stream,
-    handshake: ClientHandshake,
-    config: ClientConfig,
-    url: str,
-    target: str,
-) -> WebSocketConnection:
-    """Take over `stream`, do the opening handshake on it and return the connection."""
-    try:
-        response = await _exchange(stream, handshake)
-        if response.status != 101:
-            raise ConnectionRejected(response.status, response.headers, response.body or None)
-        protocol, leftover = handshake.upgrade(masks=masks)
-        return WebSocketConnection(
-            nursery, stream, protocol, config, url=url, path=target, leftover=leftover, response=response
-        )
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
-
-
-async def _exchange(stream: trio.abc.Stream, handshake: ClientHandshake) -> Response:
-    try:
-        await stream.send_all(handshake.request_bytes())
         while True:
-            data = await stream.receive_some(65536)
-            if response := handshake.receive_data(bytes(data)):
-                return response
-    except HandshakeFailed as exc:
-        raise HandshakeError(str(exc)) from exc
+            stream = await _dial(route.url, config)
+            if route.url.secure:
+                stream = await _encrypt(stream, start.context, route.tls_name)
+            result = await opening.shake_hands(nursery, stream, str(route.url))
+            if isinstance(result, WebSocketConnection):
+                return result
+            route.follow(result)
+            opening = Opening(route.url.authority, route.url.target, route.headers, config)
+
+
+async def _dial(url: WebSocketURL, config: ClientConfig) -> trio.abc.Stream:
+    """Return a stream to where `url` leads, without TLS: the one place that decides how to get there."""
+    if config.stream is not None:
+        return config.stream
+    if url.socket is not None:
+        return await dial_unix(url.socket)
+    if config.connect is not None:
+        return await config.connect(url.host, url.port)
+    return await dial_tcp(url.host, url.port, local_address=config.local_address)
+
+
+async def _encrypt(
+    stream: trio.abc.Stream, context: ssl.SSLContext | None, name: str
+) -> trio.SSLStream[trio.abc.Stream]:
+    try:
+        # a redirect may be the first to lead to TLS
+        return await start_tls(stream, context or default_context(), name)
     except trio.BrokenResourceError as exc:
-        raise HandshakeError("the connection broke before the handshake was complete") from exc
-
-
-def _with_authorization(headers: HeadersLike, authorization: str | None) -> HeadersLike:
-    """Add what the URL says, unless the caller says otherwise."""
-    pairs = encode_headers(headers)
-    if authorization is None or any(name.lower() == b"authorization" for name, _ in pairs):
-        return pairs
-    return [*pairs, (b"Authorization", authorization.encode())]
+        cause = exc.__cause__ or exc
+        raise HandshakeError(f"TLS could not be started: {cause}") from cause
 
 
 @contextmanager
 def _deadline(seconds: float) -> Generator[None]:
-    try:
-        with trio.fail_after(seconds):
-            yield
-    except trio.TooSlowError as exc:
-        raise ConnectionTimeout(f"the connection could not be opened within {seconds} seconds") from exc
+    with trio.move_on_after(seconds) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise ConnectionTimeout(f"the connection could not be opened within {seconds} seconds")

@@ -8,6 +8,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, TypeAlias, TypedDict
 
+import trio
+
+from ._credentials import caller_headers
 from .protocol import SAME_ORIGIN, HeadersLike, Limits, OriginPolicy, PerMessageDeflate, Request, Response
 
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -65,22 +68,60 @@ class ConnectionOptions(SizeOptions, ConductOptions, total=False):
     """Options that every connection takes, as keyword arguments of whatever opens or accepts it."""
 
 
-class ClientOptions(ConnectionOptions, total=False):
-    """Options of a client's connection, besides those of every connection.
+class HandshakeOptions(ConnectionOptions, total=False):
+    """Options of a client's opening handshake, besides those of every connection.
 
     Attributes:
         subprotocols: subprotocols to offer, best first; none by default.
         extra_headers: header fields to send besides those of the handshake: pairs, or a mapping, of `str` or `bytes`.
+        auth: user and password for HTTP Basic authentication. They are sent in place of those in the URL; an
+            `Authorization` among `extra_headers` is sent in place of either.
+        cookies: names and values to send as the one `Cookie` header.
         origin: the `Origin` to send; none by default, as is right for whatever is not a browser.
         protocol_version: 13 by default; 8 for servers from before RFC 6455.
-        connect_timeout: seconds that TCP, TLS and the handshake may take together, 10 by default.
+        prepare_request: called with each request when all is ready for it to be sent, so also with those that follow a
+            redirect, whose `Host` says where they go. The headers it returns are sent too, in the place of any given
+            otherwise under the same name. So a token that is valid for a moment can be made in that moment.
+        connect_timeout: seconds that TCP, TLS and the handshake may take together, those of all redirects included; 10
+            by default.
     """
 
     subprotocols: Iterable[str] | None
     extra_headers: HeadersLike | None
+    auth: tuple[str, str] | None
+    cookies: Mapping[str, str] | None
     origin: str | None
     protocol_version: int
+    prepare_request: Callable[[Request], Awaitable[HeadersLike | None]] | None
     connect_timeout: float
+
+
+class ClientOptions(HandshakeOptions, total=False):
+    """Options of a client that finds its way to the server, besides those of the handshake.
+
+    Attributes:
+        max_redirects: how many redirects (301, 302, 303, 307, 308) are followed; none by default. To another origin,
+            which another port or a subdomain is too, none of what `extra_headers`, `auth`, `cookies` and the URL's user
+            say goes along. No redirect is followed from ``wss`` to ``ws``, or to or from a Unix socket.
+        redirect_headers: names of such headers that go along all the same; none by default.
+        on_redirect: called with the URL and the response before a redirect is followed; what it raises is raised to
+            whoever opens the connection.
+        connect: called with host and port instead of connecting over TCP, returns a connected stream, which belongs to
+            the connection then. For ``wss`` TLS is spoken on it.
+        stream: a connected stream to use instead of connecting; for ``wss`` TLS is spoken on it. It belongs to the
+            connection from when it is being opened, and is closed if there will be none. No redirect is followed then.
+        server_hostname: the name that the server's certificate must be for, if it is not the host of the URL. It is for
+            the origin of the URL alone, and not for others where redirects lead.
+        local_address: the address of this machine to connect from; by default the system chooses.
+    """
+
+    max_redirects: int
+    redirect_headers: Iterable[str]
+    on_redirect: Callable[[str, Response], object] | None
+    connect: Callable[[str, int], Awaitable[trio.abc.Stream]] | None
+    stream: trio.abc.Stream | None
+    server_hostname: str | None
+    local_address: str | None
 
 
 class AcceptOptions(ConductOptions, total=False):
@@ -179,13 +220,49 @@ class ClientConfig(Config):
     compression: PerMessageDeflate | None = DEFAULT_OFFER
     subprotocols: Iterable[str] | None = None
     extra_headers: HeadersLike | None = None
+    auth: tuple[str, str] | None = None
+    cookies: Mapping[str, str] | None = None
     origin: str | None = None
     protocol_version: int = 13
+    prepare_request: Callable[[Request], Awaitable[HeadersLike | None]] | None = None
     connect_timeout: float = 10.0
+    max_redirects: int = 0
+    redirect_headers: Iterable[str] = ()
+    on_redirect: Callable[[str, Response], object] | None = None
+    connect: Callable[[str, int], Awaitable[trio.abc.Stream]] | None = None
+    stream: trio.abc.Stream | None = None
+    server_hostname: str | None = None
+    local_address: str | None = None
+    #: The same as `subprotocols`, to be gone through more than once.
+    offers: tuple[str, ...] = field(init=False)
+    #: All headers that the caller gives, in whatever form.
+    headers: tuple[tuple[bytes, bytes], ...] = field(init=False)
+    #: The names of those that go along to other origins, in lower case.
+    portable: frozenset[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         Config.__post_init__(self)
-        _check("connect_timeout", self.connect_timeout, 0, at_least=True)
+        for name in ("connect_timeout", "max_redirects"):
+            _check(name, getattr(self, name), 0, at_least=True)
+        for name in ("subprotocols", "redirect_headers"):
+            if isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a list of strings: put the one string into a list")
+        if self.own_way and self.local_address is not None:
+            raise ValueError(f"local_address is of no use beside {self.own_way}")
+        if self.connect is not None and self.stream is not None:
+            raise ValueError("either connect or stream leads to the server")
+        _check_auth(self.auth)
+        headers = caller_headers(self.extra_headers or (), self.auth, self.cookies or {})
+        object.__setattr__(self, "offers", tuple(self.subprotocols or ()))
+        object.__setattr__(self, "headers", headers)
+        object.__setattr__(
+            self, "portable", frozenset(name.lower().encode() for name in self.redirect_headers)
+        )
+
+    @property
+    def own_way(self) -> str:
+        """The name of the option by which the caller leads to the server, or nothing."""
+        return next((name for name in ("connect", "stream") if getattr(self, name) is not None), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +302,14 @@ def _networks(proxies: Collection[str]) -> tuple[_Network, ...]:
         return tuple(ipaddress.ip_network(each) for each in proxies if each != "unix")
     except ValueError as exc:
         raise ValueError(f"trusted_proxies has addresses, networks and 'unix': {exc}") from exc
+
+
+def _check_auth(value: object) -> None:
+    match value:
+        case None | (str(), str()):
+            pass
+        case _:
+            raise TypeError("auth is a pair of strings, user and password")
 
 
 def _check_compression(value: object) -> None:

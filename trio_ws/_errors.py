@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import trio
 
-from .protocol import Close, CloseReason, Headers
+from .protocol import Close, CloseReason, Headers, Response
+
+
+class InvalidURL(ValueError):
+    """A URL is none for WebSocket, or a part of it is not possible."""
 
 
 class HandshakeError(Exception):
@@ -40,6 +44,28 @@ class ConnectionRejected(HandshakeError):
 
     def __str__(self) -> str:
         return f"the server answered the handshake with status {self.status_code}"
+
+
+class RedirectError(ConnectionRejected):
+    """The server redirects to where the client does not go: what the `Location` says is invalid or not allowed.
+
+    Attributes:
+        response: the server's answer.
+        detail: why it was not followed.
+    """
+
+    def __init__(self, response: Response, detail: str) -> None:
+        super().__init__(response.status, response.headers, response.body or None)
+        self.args = (response, detail)
+        self.response = response
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{ConnectionRejected.__str__(self)}, a redirect that is not followed: {self.detail}"
+
+
+class TooManyRedirects(RedirectError):
+    """The server redirects once more than ``max_redirects`` allows, or to where the client has been already."""
 
 
 class ConnectionClosed(Exception):
@@ -85,6 +111,11 @@ class ConnectionLost(ConnectionClosed, trio.BrokenResourceError):
 
     The cause, such as a `trio_ws.protocol.RemoteProtocolError` or an `OSError`, is its ``__cause__``.
     """
+
+
+def connection_rejected(response: Response) -> ConnectionRejected:
+    """Return what to raise for an answer other than 101."""
+    return ConnectionRejected(response.status, response.headers, response.body or None)
 
 
 #: Codes that end a conversation in peace: done, going away, none given.

@@ -23,8 +23,8 @@ import pytest
 import trio
 
 from trio_ws import (
-    ClientOptions,
     ConnectionRejected,
+    HandshakeOptions,
     PerMessageDeflate,
     ServerOptions,
     WebSocketConnection,
@@ -242,7 +242,7 @@ class ClientMeeting(Meeting):
         peer, number = self.peer, next(self.peer.ids)
         script = {"id": number, "steps": steps, "choice": terms.choice, "refusal": terms.refusal}
         target = f"/?{quote(json.dumps(script))}"
-        options: ClientOptions = {
+        options: HandshakeOptions = {
             "subprotocols": terms.offers,
             "extra_headers": OUR_HEADERS,
             "max_message_size": MAX_MESSAGE_SIZE,

@@ -10,8 +10,8 @@ import trio.testing
 from tests.io.transport_kit import PATIENCE
 from trio_ws import (
     AcceptOptions,
-    ClientOptions,
     ConnectionClosed,
+    HandshakeOptions,
     ServerOptions,
     WebSocketConnection,
     WebSocketRequest,
@@ -69,7 +69,7 @@ def raw_client(listener: MemoryListener) -> RawPeer:
 
 @asynccontextmanager
 async def dialling(
-    listener: MemoryListener, resource: str = "/", **options: Unpack[ClientOptions]
+    listener: MemoryListener, resource: str = "/", **options: Unpack[HandshakeOptions]
 ) -> AsyncGenerator[WebSocketConnection, None]:
     """A client of a server in memory; it is cut in the end, if it is not over yet."""
     async with trio.open_nursery() as nursery:
@@ -96,7 +96,7 @@ async def scripted_port(script: Script, patience: float = PATIENCE) -> AsyncGene
 
 @asynccontextmanager
 async def client_and_peer(
-    **options: Unpack[ClientOptions],
+    **options: Unpack[HandshakeOptions],
 ) -> AsyncGenerator[tuple[WebSocketConnection, RawPeer], None]:
     """A client's connection in memory, and the scripted server at its other end, behind the handshake."""
     near, far = trio.testing.memory_stream_pair()

@@ -59,8 +59,8 @@ def test_arguments_that_the_parser_refuses(arguments: list[str], capsys: pytest.
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["connect", "http://localhost"], "the scheme of a WebSocket URL is ws or wss"),
-        (["connect", "ws://localhost:99999"], "0-65535"),
+        (["connect", "ftp://localhost"], "the scheme of a WebSocket URL is ws or wss"),
+        (["connect", "ws://localhost:99999"], "1-65535"),
         (["connect", "ws://localhost", "--insecure"], "use a wss URL"),
         (["serve", "--unix", "s", "--port", "1"], "--unix takes the place"),
         (["serve", "--unix", "s", "--host", "h"], "--unix takes the place"),

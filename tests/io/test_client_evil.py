@@ -13,12 +13,12 @@ import trio.testing
 from tests.io.api_kit import client_and_peer, closed_error, receive_all, scripted_port
 from tests.io.transport_kit import reset, tcp_pair, tls_pair
 from trio_ws import (
-    ClientOptions,
     CloseReason,
     ConnectionClosed,
     ConnectionEnded,
     ConnectionLost,
     DisconnectionTimeout,
+    HandshakeOptions,
     RemoteProtocolError,
     State,
     open_websocket,
@@ -143,7 +143,7 @@ async def test_a_broken_frame_ends_the_connection_behind_the_messages_before_it(
     ],
     ids=str,
 )
-async def test_endless_fragments(options: ClientOptions, size: int, fragments: int, code: int) -> None:
+async def test_endless_fragments(options: HandshakeOptions, size: int, fragments: int, code: int) -> None:
     async with client_and_peer(**options) as (ws, peer), trio.open_nursery() as nursery:
 
         async def flood() -> None:

@@ -187,7 +187,7 @@ async def test_a_context_for_a_url_without_tls_is_refused_at_once() -> None:
             await connect_websocket_url(nursery, "ws://localhost/", ssl.create_default_context())
 
 
-@pytest.mark.parametrize("url", ["http://localhost/", "localhost", "ws://", URL("ftp://localhost/"), None])
+@pytest.mark.parametrize("url", ["gopher://localhost/", "localhost", "ws://", URL("ftp://localhost/"), None])
 async def test_what_is_no_websocket_url_is_refused_at_once(url: object) -> None:
     with pytest.raises(ValueError, match=r"ws|host"):
         open_websocket_url(url)
@@ -237,7 +237,7 @@ async def test_wrong_options_are_refused_at_once(option: str, value: object, err
     ids=str,
 )
 async def test_what_cannot_be_sent_is_told_before_anything_is_opened(
-    options: trio_ws.ClientOptions, error: type[Exception]
+    options: trio_ws.HandshakeOptions, error: type[Exception]
 ) -> None:
     # nobody listens there, so an attempt would be another error
     with pytest.raises(error):

@@ -19,6 +19,7 @@ from ._headers import (
     HeadersLike,
     encode_headers,
     format_extensions,
+    is_token,
     parse_extensions,
     parse_subprotocols,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "encode_headers",
     "encode_payload",
     "format_extensions",
+    "is_token",
     "may_be_sent",
     "parse_extensions",
     "parse_subprotocols",

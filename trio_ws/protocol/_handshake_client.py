@@ -18,6 +18,7 @@ from ._handshake import (
     HandshakeFailed,
     HeadError,
     HeadReader,
+    Request,
     Response,
     accept_value,
     parse_head,
@@ -106,6 +107,7 @@ class ClientHandshake:
         self._complete = False
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.max_head)
         headers = self._headers(host, version, origin, extra_headers)
+        self._asked = target, headers
         request = self._h11.send(h11.Request(method="GET", target=target, headers=headers))
         self._request = request + self._h11.send(h11.EndOfMessage())
 
@@ -134,6 +136,12 @@ class ClientHandshake:
             offers = [(name, factory.offer()) for name, factory in self._offered.items()]
             own["Sec-WebSocket-Extensions"] = format_extensions(offers)
         return [*encode_headers(own), *((name, value) for name, value in extra if name.lower() != b"host")]
+
+    @property
+    def request(self) -> Request:
+        """The request, as a server sees it."""
+        target, headers = self._asked
+        return Request("GET", target, Headers((name.lower(), value) for name, value in headers))
 
     def request_bytes(self) -> bytes:
         """Return the request."""

@@ -10,9 +10,9 @@ import trio.testing
 
 from .. import (
     AcceptOptions,
-    ClientOptions,
     ConnectionOptions,
     HandshakeError,
+    HandshakeOptions,
     SizeOptions,
     WebSocketConnection,
     wrap_client_stream,
@@ -47,7 +47,7 @@ async def open_connection_pair(
     *,
     resource: str = "/",
     subprotocol: str | None = None,
-    client_options: ClientOptions | None = None,
+    client_options: HandshakeOptions | None = None,
     server_options: ServerEndOptions | None = None,
     **options: Unpack[ConnectionOptions],
 ) -> AsyncGenerator[ConnectionPair, None]:
@@ -72,7 +72,7 @@ async def open_connection_pair(
 
     Cancellation: both ends are cut.
     """
-    client_settings: ClientOptions = {**options, **(client_options or {})}
+    client_settings: HandshakeOptions = {**options, **(client_options or {})}
     if subprotocol is not None:
         client_settings["subprotocols"] = [subprotocol]
     near, far = streams or trio.testing.memory_stream_pair()
@@ -117,7 +117,11 @@ def _serve(
 
 
 async def _connect(
-    nursery: trio.Nursery, stream: trio.abc.Stream, resource: str, options: ClientOptions, answers: _Answers
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    resource: str,
+    options: HandshakeOptions,
+    answers: _Answers,
 ) -> WebSocketConnection:
     try:
         return await wrap_client_stream(nursery, stream, "localhost", resource, **options)
