@@ -31,6 +31,7 @@ from ._errors import (
     ConnectionTimeout,
     DisconnectionTimeout,
     HandshakeError,
+    ProxyError,
 )
 from ._pieces import MessageStream
 from ._request import WebSocketRequest, wrap_server_stream
@@ -71,6 +72,7 @@ __all__ = [
     "MessageStream",
     "PerMessageDeflate",
     "ProtocolError",
+    "ProxyError",
     "QueueStatistics",
     "RemoteProtocolError",
     "Request",

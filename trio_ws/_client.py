@@ -17,6 +17,7 @@ from ._config import ClientConfig, ClientOptions
 from ._connection import WebSocketConnection, bind, masks
 from ._endpoint import tls_of
 from ._errors import ConnectionRejected, ConnectionTimeout, DisconnectionTimeout, HandshakeError
+from ._proxies import choose_proxy, dial_by_proxy
 from ._url import WebSocketURL, ascii_host, make_target, parse_url
 from .protocol import ClientHandshake, HandshakeFailed, HeadersLike, Response, encode_headers
 from .transport import dial_tcp, start_tls
@@ -238,7 +239,7 @@ async def _connect(
 ) -> WebSocketConnection:
     handshake = _prepare(url.authority, url.target, config, url.authorization)
     with _deadline(config.connect_timeout):
-        stream: trio.abc.Stream = await dial_tcp(url.host, url.port)
+        stream = await _dial(url, config)
         if context is not None:
             try:
                 stream = await start_tls(stream, context, url.host)
@@ -246,6 +247,13 @@ async def _connect(
                 cause = exc.__cause__ or exc
                 raise HandshakeError(f"TLS could not be started: {cause}") from cause
         return await _shake_hands(nursery, stream, handshake, config, str(url), url.target)
+
+
+async def _dial(url: WebSocketURL, config: ClientConfig) -> trio.abc.Stream:
+    """Return a stream to where the URL leads; TLS is not spoken on it yet."""
+    if proxy := await choose_proxy(url, config):
+        return await dial_by_proxy(proxy, url, config.proxy_ssl_context)
+    return await dial_tcp(url.host, url.port)
 
 
 def _prepare(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict
 
 from .protocol import SAME_ORIGIN, HeadersLike, Limits, OriginPolicy, PerMessageDeflate, Request, Response
+
+if TYPE_CHECKING:
+    import ssl
 
 #: What `math.inf` stands for where a number of bytes is compared: more than any machine holds.
 UNLIMITED = 2**62
@@ -70,7 +73,11 @@ class ClientOptions(ConnectionOptions, total=False):
         extra_headers: header fields to send besides those of the handshake: pairs, or a mapping, of `str` or `bytes`.
         origin: the `Origin` to send; none by default, as is right for whatever is not a browser.
         protocol_version: 13 by default; 8 for servers from before RFC 6455.
-        connect_timeout: seconds that TCP, TLS and the handshake may take together, 10 by default.
+        connect_timeout: seconds that TCP, TLS and the handshake may take together, a proxy included, 10 by default.
+        proxy: through which proxy to connect. True, the default, takes the one that the environment names
+            (``HTTPS_PROXY`` and its kin), if it does; None and False take none; a string is the URL of one.
+        proxy_ssl_context: for TLS to an ``https`` proxy itself; by default certificates are verified against the
+            system's store.
     """
 
     subprotocols: Iterable[str] | None
@@ -78,6 +85,8 @@ class ClientOptions(ConnectionOptions, total=False):
     origin: str | None
     protocol_version: int
     connect_timeout: float
+    proxy: str | bool | None
+    proxy_ssl_context: ssl.SSLContext | None
 
 
 class AcceptOptions(ConductOptions, total=False):
@@ -165,10 +174,13 @@ class ClientConfig(Config):
     origin: str | None = None
     protocol_version: int = 13
     connect_timeout: float = 10.0
+    proxy: str | bool | None = field(default=True, repr=False)  # there may be a password in it
+    proxy_ssl_context: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         Config.__post_init__(self)
         _check("connect_timeout", self.connect_timeout, 0, at_least=True)
+        _check_proxy(self.proxy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +206,11 @@ class ServerConfig(Config):
 def _check_compression(value: object) -> None:
     if not isinstance(value, PerMessageDeflate | None):
         raise TypeError(f"compression is a PerMessageDeflate or None, not {value!r}")
+
+
+def _check_proxy(value: object) -> None:
+    if not isinstance(value, str | bool | None):
+        raise TypeError("proxy is a URL, True for the environment's, or None for none")
 
 
 def _check(name: str, value: Any, least: float, *, at_least: bool) -> None:
