@@ -17,6 +17,7 @@ from ._connection import WebSocketConnection, bind
 from ._endpoint import tls_of
 from ._errors import ConnectionTimeout, DisconnectionTimeout, HandshakeError, connection_rejected
 from ._opening import Opening
+from ._proxies import choose_proxy, dial_by_proxy
 from ._redirects import Route
 from ._url import WebSocketURL, make_target, make_url, parse_url
 from .protocol import Response
@@ -277,6 +278,8 @@ async def _dial(url: WebSocketURL, config: ClientConfig) -> trio.abc.Stream:
         return await dial_unix(url.socket)
     if config.connect is not None:
         return await config.connect(url.host, url.port)
+    if proxy := await choose_proxy(url, config):
+        return await dial_by_proxy(proxy, url, config.proxy_ssl_context)
     return await dial_tcp(url.host, url.port, local_address=config.local_address)
 
 

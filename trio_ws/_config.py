@@ -6,12 +6,15 @@ import ipaddress
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict
 
 import trio
 
 from ._credentials import caller_headers
 from .protocol import SAME_ORIGIN, HeadersLike, Limits, OriginPolicy, PerMessageDeflate, Request, Response
+
+if TYPE_CHECKING:
+    import ssl
 
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -113,6 +116,10 @@ class ClientOptions(HandshakeOptions, total=False):
         server_hostname: the name that the server's certificate must be for, if it is not the host of the URL. It is for
             the origin of the URL alone, and not for others where redirects lead.
         local_address: the address of this machine to connect from; by default the system chooses.
+        proxy: through which proxy to connect. True, the default, takes the one that the environment names
+            (``HTTPS_PROXY`` and its kin), if it does; None and False take none; a string is the URL of one.
+        proxy_ssl_context: for TLS to an ``https`` proxy itself; by default certificates are verified against the
+            system's store.
     """
 
     max_redirects: int
@@ -122,6 +129,8 @@ class ClientOptions(HandshakeOptions, total=False):
     stream: trio.abc.Stream | None
     server_hostname: str | None
     local_address: str | None
+    proxy: str | bool | None
+    proxy_ssl_context: ssl.SSLContext | None
 
 
 class AcceptOptions(ConductOptions, total=False):
@@ -233,6 +242,8 @@ class ClientConfig(Config):
     stream: trio.abc.Stream | None = None
     server_hostname: str | None = None
     local_address: str | None = None
+    proxy: str | bool | None = field(default=True, repr=False)  # there may be a password in it
+    proxy_ssl_context: ssl.SSLContext | None = None
     #: The same as `subprotocols`, to be gone through more than once.
     offers: tuple[str, ...] = field(init=False)
     #: All headers that the caller gives, in whatever form.
@@ -251,6 +262,9 @@ class ClientConfig(Config):
             raise ValueError(f"local_address is of no use beside {self.own_way}")
         if self.connect is not None and self.stream is not None:
             raise ValueError("either connect or stream leads to the server")
+        if self.own_way and isinstance(self.proxy, str):
+            raise ValueError(f"a proxy is of no use beside {self.own_way}")
+        _check_proxy(self.proxy)
         _check_auth(self.auth)
         headers = caller_headers(self.extra_headers or (), self.auth, self.cookies or {})
         object.__setattr__(self, "offers", tuple(self.subprotocols or ()))
@@ -315,6 +329,11 @@ def _check_auth(value: object) -> None:
 def _check_compression(value: object) -> None:
     if not isinstance(value, PerMessageDeflate | None):
         raise TypeError(f"compression is a PerMessageDeflate or None, not {value!r}")
+
+
+def _check_proxy(value: object) -> None:
+    if not isinstance(value, str | bool | None):
+        raise TypeError("proxy is a URL, True for the environment's, or None for none")
 
 
 def _check(name: str, value: Any, least: float, *, at_least: bool) -> None:

@@ -133,7 +133,10 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
 
     @property
     def remote(self) -> Endpoint | str:
-        """The peer's end, in the same forms as `local`; empty for a peer without a name."""
+        """The peer's end, in the same forms as `local`; empty for a peer without a name.
+
+        Behind a proxy it is the proxy's.
+        """
         return self._addresses[1]
 
     @property

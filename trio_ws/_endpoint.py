@@ -59,8 +59,9 @@ def endpoints(stream: trio.abc.Stream) -> tuple[Endpoint | str, Endpoint | str]:
         accepted = stream.socket
         family = accepted.family
         return endpoint_of(family, accepted.getsockname(), False), endpoint_of(family, stream.peer, False)
-    tls = tls_of(stream)
-    inner, is_ssl = (stream, False) if tls is None else (tls.transport_stream, True)
+    inner, is_ssl = stream, False
+    while tls := tls_of(inner):  # one in another where TLS is also spoken to a proxy
+        inner, is_ssl = tls.transport_stream, True
     sock = socket_below(inner)
     if sock is None:
         return repr(stream), repr(stream)

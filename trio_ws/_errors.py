@@ -68,6 +68,31 @@ class TooManyRedirects(RedirectError):
     """The server redirects once more than ``max_redirects`` allows, or to where the client has been already."""
 
 
+class ProxyError(HandshakeError):
+    """The proxy could not be reached, refused to connect to the server, or did not speak its protocol.
+
+    Attributes:
+        status_code: the HTTP status with which it refused, 407 where it wants other credentials; None if there is none.
+        headers: those of its answer, names in lower case.
+        body: the answer's body, cut at 64 KiB, or None where there was none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status_code: int | None = None,
+        headers: Headers | None = None,
+        body: bytes | None = None,
+    ) -> None:
+        super().__init__(message, status_code, headers, body)
+        self.status_code = status_code
+        self.headers = Headers() if headers is None else headers
+        self.body = body
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class ConnectionClosed(Exception):
     """The connection is over. `ConnectionEnded` and `ConnectionLost` say in which way.
 

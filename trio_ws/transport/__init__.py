@@ -12,6 +12,7 @@ from ._accepted import AcceptedStream
 from ._base import BATCH, HIGH_WATER, LOW_WATER, Chunk, Receiver, log_failure
 from ._dial import dial_tcp, dial_unix, start_tls
 from ._listen import PolledListener, UnixListener, accept_forever, open_tcp_listeners, open_unix_listener
+from ._proxy import PROXY_PORTS, Proxy, TunnelError, dial_http_proxy, dial_socks_proxy
 from ._proxy_protocol import ProxyProtocolError, read_proxy_header
 from ._stream import StreamTransport
 
@@ -57,14 +58,19 @@ def make_transport(stream: trio.abc.Stream, *, read_size: int = BATCH) -> Transp
 __all__ = [
     "HIGH_WATER",
     "LOW_WATER",
+    "PROXY_PORTS",
     "AcceptedStream",
     "Chunk",
     "PolledListener",
+    "Proxy",
     "ProxyProtocolError",
     "Receiver",
     "Transport",
+    "TunnelError",
     "UnixListener",
     "accept_forever",
+    "dial_http_proxy",
+    "dial_socks_proxy",
     "dial_tcp",
     "dial_unix",
     "log_failure",
