@@ -33,6 +33,7 @@ from ._errors import (
     HandshakeError,
 )
 from ._pieces import MessageStream
+from ._reconnect import Backoff, Connections, is_transient, reconnecting
 from ._request import WebSocketRequest, wrap_server_stream
 from ._server import WebSocketServer, serve_websocket
 from .protocol import (
@@ -53,6 +54,7 @@ __version__ = _version("trio_ws")
 __all__ = [
     "SAME_ORIGIN",
     "AcceptOptions",
+    "Backoff",
     "ClientOptions",
     "CloseCode",
     "CloseReason",
@@ -63,6 +65,7 @@ __all__ = [
     "ConnectionOptions",
     "ConnectionRejected",
     "ConnectionTimeout",
+    "Connections",
     "DisconnectionTimeout",
     "Endpoint",
     "HandshakeError",
@@ -85,8 +88,10 @@ __all__ = [
     "accelerated",
     "connect_websocket",
     "connect_websocket_url",
+    "is_transient",
     "open_websocket",
     "open_websocket_url",
+    "reconnecting",
     "serve_websocket",
     "wrap_client_stream",
     "wrap_server_stream",
