@@ -31,11 +31,13 @@ from ._errors import (
     ConnectionTimeout,
     DisconnectionTimeout,
     HandshakeError,
+    WorkerFailed,
 )
 from ._pieces import MessageStream
 from ._reconnect import Backoff, Connections, is_transient, reconnecting
 from ._request import WebSocketRequest, wrap_server_stream
 from ._server import WebSocketServer, serve_websocket
+from ._workers import run_workers
 from .protocol import (
     SAME_ORIGIN,
     CloseCode,
@@ -84,6 +86,7 @@ __all__ = [
     "WebSocketConnection",
     "WebSocketRequest",
     "WebSocketServer",
+    "WorkerFailed",
     "__version__",
     "accelerated",
     "connect_websocket",
@@ -92,6 +95,7 @@ __all__ = [
     "open_websocket",
     "open_websocket_url",
     "reconnecting",
+    "run_workers",
     "serve_websocket",
     "wrap_client_stream",
     "wrap_server_stream",
