@@ -46,6 +46,13 @@ from ._receiving import upgrade, wrap_server_stream
 from ._request import WebSocketRequest
 from ._router import Router
 from ._server import WebSocketServer, serve_listeners, serve_websocket
+    WorkerFailed,
+)
+from ._pieces import MessageStream
+from ._reconnect import Backoff, Connections, is_transient, reconnecting
+from ._request import WebSocketRequest, wrap_server_stream
+from ._server import WebSocketServer, serve_websocket
+from ._workers import run_workers
 from .protocol import (
     SAME_ORIGIN,
     CloseCode,
@@ -66,6 +73,7 @@ __all__ = [
     "SAME_ORIGIN",
     "AcceptOptions",
     "BroadcastResult",
+    "Backoff",
     "ClientOptions",
     "CloseCode",
     "CloseReason",
@@ -76,6 +84,7 @@ __all__ = [
     "ConnectionOptions",
     "ConnectionRejected",
     "ConnectionTimeout",
+    "Connections",
     "DisconnectionTimeout",
     "Endpoint",
     "HandshakeError",
@@ -104,15 +113,19 @@ __all__ = [
     "WebSocketConnection",
     "WebSocketRequest",
     "WebSocketServer",
+    "WorkerFailed",
     "__version__",
     "accelerated",
     "basic_auth",
     "broadcast",
     "connect_websocket",
     "connect_websocket_url",
+    "is_transient",
     "open_websocket",
     "open_websocket_url",
     "serve_listeners",
+    "reconnecting",
+    "run_workers",
     "serve_websocket",
     "set_cookie",
     "upgrade",

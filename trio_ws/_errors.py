@@ -143,6 +143,25 @@ def connection_rejected(response: Response) -> ConnectionRejected:
     return ConnectionRejected(response.status, response.headers, response.body or None)
 
 
+class WorkerFailed(Exception):
+    """A process of `run_workers` ended otherwise than it should; the others were stopped.
+
+    Attributes:
+        worker: its index.
+        exit_code: its exit code, or minus the number of the signal that ended it.
+    """
+
+    def __init__(self, worker: int, exit_code: int) -> None:
+        super().__init__(worker, exit_code)
+        self.worker = worker
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        if self.exit_code < 0:
+            return f"worker {self.worker} was ended by signal {-self.exit_code}"
+        return f"worker {self.worker} ended with exit code {self.exit_code}"
+
+
 #: Codes that end a conversation in peace: done, going away, none given.
 PEACEFUL = frozenset({1000, 1001, 1005})
 
