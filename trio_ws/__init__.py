@@ -39,19 +39,15 @@ from ._errors import (
     ProxyError,
     RedirectError,
     TooManyRedirects,
+    WorkerFailed,
 )
 from ._pieces import MessageStream
 from ._prepared import PreparedMessage
 from ._receiving import upgrade, wrap_server_stream
+from ._reconnect import Backoff, Connections, is_transient, reconnecting
 from ._request import WebSocketRequest
 from ._router import Router
 from ._server import WebSocketServer, serve_listeners, serve_websocket
-    WorkerFailed,
-)
-from ._pieces import MessageStream
-from ._reconnect import Backoff, Connections, is_transient, reconnecting
-from ._request import WebSocketRequest, wrap_server_stream
-from ._server import WebSocketServer, serve_websocket
 from ._workers import run_workers
 from .protocol import (
     SAME_ORIGIN,
@@ -72,8 +68,8 @@ __version__ = _version("trio_ws")
 __all__ = [
     "SAME_ORIGIN",
     "AcceptOptions",
-    "BroadcastResult",
     "Backoff",
+    "BroadcastResult",
     "ClientOptions",
     "CloseCode",
     "CloseReason",
@@ -123,9 +119,9 @@ __all__ = [
     "is_transient",
     "open_websocket",
     "open_websocket_url",
-    "serve_listeners",
     "reconnecting",
     "run_workers",
+    "serve_listeners",
     "serve_websocket",
     "set_cookie",
     "upgrade",
