@@ -17,13 +17,14 @@ import pytest
 import trio
 import trustme
 
-from tests.io.api_kit import raw_client, receive_all, serving_in_memory
+from tests.io.api_kit import Handler, raw_client, receive_all, serving_in_memory
 from tests.io.link_kit import PATIENCE, settle, settle_until
 from tests.io.transport_kit import open_pair
 from trio_ws import (
     ConnectionClosed,
     ConnectionOptions,
     HandshakeError,
+    Request,
     State,
     WebSocketConnection,
     WebSocketRequest,
@@ -608,14 +609,16 @@ async def echo(request: WebSocketRequest) -> None:
 
 
 @asynccontextmanager
-async def echoing(scheme: Scheme) -> AsyncGenerator[tuple[str, ssl.SSLContext | None, trio.Nursery]]:
+async def echoing(
+    scheme: Scheme, handler: Handler = echo
+) -> AsyncGenerator[tuple[str, ssl.SSLContext | None, trio.Nursery]]:
     """A server, as its URL, the context to connect to it with, and the nursery of its connections' tasks."""
     server_context, context = contexts() if scheme == "wss" else (None, None)
     async with trio.open_nursery() as handlers, trio.open_nursery() as nursery:
 
         async def run(task_status: trio.TaskStatus[WebSocketServer]) -> None:
             await serve_websocket(
-                echo, "127.0.0.1", 0, server_context, handler_nursery=handlers, task_status=task_status
+                handler, "127.0.0.1", 0, server_context, handler_nursery=handlers, task_status=task_status
             )
 
         server: WebSocketServer = await nursery.start(run)
@@ -668,6 +671,40 @@ async def test_connect_websocket_url(scheme: Scheme) -> None:
             await settle_until(lambda: not handlers.child_tasks)
             await settle()
             assert [*nursery.child_tasks] == before
+
+        await cancel_everywhere(attempt, bare=False)  # Trio dials several addresses at once
+
+
+def sending_on(location: str) -> Handler:
+    async def send_on(request: WebSocketRequest) -> None:
+        await request.reject(302, extra_headers=[("Location", location)])
+
+    return send_on
+
+
+@every_scheme
+async def test_redirects(scheme: Scheme) -> None:
+    """From server to server: there is one connection at the end of the way, or none, and nothing left on the way."""
+    async with (
+        echoing(scheme) as (third, context, at_third),
+        echoing(scheme, sending_on(third)) as (second, _, at_second),
+        echoing(scheme, sending_on(second)) as (first, _, at_first),
+    ):
+
+        async def prepare(_: Request) -> None:
+            await trio.lowlevel.checkpoint()
+
+        async def attempt(canceller: Canceller) -> None:
+            opened: list[WebSocketConnection] = []
+
+            async def use() -> None:
+                async with open_websocket_url(first, context, max_redirects=2, prepare_request=prepare) as ws:
+                    opened.append(ws)
+                    assert ws.url == f"{third}/"
+
+            await canceller.run(use)
+            assert all(ws.state is State.CLOSED for ws in opened)
+            await settle_until(lambda: not any(each.child_tasks for each in (at_first, at_second, at_third)))
 
         await cancel_everywhere(attempt, bare=False)  # Trio dials several addresses at once
 

@@ -19,9 +19,12 @@ from trio_ws import (
     ConnectionLost,
     ConnectionRejected,
     Endpoint,
+    HandshakeError,
     Headers,
+    InvalidURL,
     MessageChannel,
     PerMessageDeflate,
+    RedirectError,
     Request,
     Response,
     State,
@@ -43,10 +46,47 @@ async def opening(context: ssl.SSLContext, nursery: trio.Nursery, stream: trio.a
     assert_type(await trio_ws.wrap_client_stream(nursery, stream, "example.org", "/"), WebSocketConnection)
     open_websocket_url("ws://example.org", compression=None)
     open_websocket_url("ws://example.org", compression=PerMessageDeflate(level=1, engine="isal"))
+    open_websocket_url("ws://example.org", auth=("ann", "secret"), cookies={"session": "1"})
+    open_websocket_url("ws://example.org", auth="ann")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    open_websocket_url("ws://example.org", cookies=["1"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    open_websocket_url("ws://example.org", max_redirects=5, redirect_headers=["Cookie"], on_redirect=follow)
+    open_websocket_url("wss://example.org", connect=dial, prepare_request=sign, server_hostname="other")
+    open_websocket_url("ws://example.org", connect=trio.open_tcp_stream, prepare_request=sign_nothing)
+    open_websocket_url("ws://example.org", stream=stream)
+    open_websocket_url("ws://example.org", connect=sign)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    open_websocket_url("ws://example.org", prepare_request=follow)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await trio_ws.wrap_client_stream(nursery, stream, "example.org", "/", prepare_request=sign)
+    await trio_ws.wrap_client_stream(nursery, stream, "example.org", "/", max_redirects=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     open_websocket_url("ws://example.org", compression=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     open_websocket_url("ws://example.org", ping_interval="soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     open_websocket_url("ws://example.org", no_such_option=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     open_websocket("example.org", 80, "/")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def follow(url: str, response: Response) -> None:
+    assert_type(response.status, int)
+
+
+async def dial(host: str, port: int) -> trio.abc.Stream:
+    return await trio.open_unix_socket("/run/socket")
+
+
+async def sign(request: Request) -> dict[str, str]:
+    return {"X-Signed": request.target}
+
+
+async def sign_nothing(request: Request) -> None:
+    assert_type(request.headers, Headers)
+
+
+def redirected(error: RedirectError) -> HandshakeError:
+    assert_type(error.response, Response)
+    assert_type(error.detail, str)
+    return error
+
+
+def no_url(error: InvalidURL) -> ValueError:
+    return error
 
 
 async def talking(ws: WebSocketConnection) -> None:
