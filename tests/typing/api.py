@@ -13,11 +13,13 @@ import trio
 
 import trio_ws
 from trio_ws import (
+    Backoff,
     CloseReason,
     ConnectionClosed,
     ConnectionEnded,
     ConnectionLost,
     ConnectionRejected,
+    Connections,
     Endpoint,
     HandshakeError,
     Headers,
@@ -31,8 +33,12 @@ from trio_ws import (
     WebSocketConnection,
     WebSocketRequest,
     WebSocketServer,
+    WorkerFailed,
+    is_transient,
     open_websocket,
     open_websocket_url,
+    reconnecting,
+    run_workers,
     serve_websocket,
 )
 
@@ -87,6 +93,30 @@ def redirected(error: RedirectError) -> HandshakeError:
 
 def no_url(error: InvalidURL) -> ValueError:
     return error
+async def staying(context: ssl.SSLContext) -> None:
+    backoff = Backoff(initial=1, maximum=30, max_attempts=3, random=lambda: 0.5)
+    async with reconnecting(
+        "wss://example.org/", context, backoff=backoff, subprotocols=["chat"]
+    ) as connections:
+        async for ws in connections:
+            assert_type(ws, WebSocketConnection)
+            assert_type(connections.attempt, int)
+            assert_type(connections.last_error, Exception | None)
+    assert_type(connections, Connections)
+    reconnecting("ws://example.org", is_transient=lambda exc: not is_transient(exc), on_connect=talking)
+    reconnecting("ws://example.org", on_connect=attributes)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    reconnecting("ws://example.org", backoff=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    reconnecting("ws://example.org", no_such_option=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def working(failed: WorkerFailed) -> None:
+    async def main(index: int) -> None: ...
+
+    run_workers(main)
+    run_workers(main, 4, grace=2.5)
+    run_workers(staying)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(failed.worker, int)
+    assert_type(failed.exit_code, int)
 
 
 async def talking(ws: WebSocketConnection) -> None:
