@@ -129,7 +129,7 @@ def library(request: pytest.FixtureRequest) -> Generator[ModuleType]:
     if request.param == "trio_ws":
         yield trio_ws
         return
-    found = pytest.importorskip("trio_websocket", exc_type=ImportError)
+    found = pytest.importorskip("trio_websocket")
     # it forgets to close the streams of connections that did not come about, or that the peer has closed
     gc.disable()
     yield found
