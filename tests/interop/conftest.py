@@ -1,5 +1,6 @@
 """The peers of the interoperability tests, each started once, and the ways to meet them; how they talk is not known here."""
 
+import gc
 import importlib.util
 import json
 import os
@@ -10,9 +11,11 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import trio
@@ -201,3 +204,18 @@ def lane(peer: Peer, role: Role, transport: str) -> Lane:
         if transport in ("tls", "unix"):
             pytest.skip("a browser trusts only whom its user does, and knows no Unix sockets")
     return Lane(peer, role, transport)
+
+
+# --- A library to be replaced ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trio_websocket() -> Generator[ModuleType]:
+    """trio-websocket, which forgets to close the streams of connections that did not come about or that the peer closed."""
+    found: ModuleType = pytest.importorskip("trio_websocket")
+    gc.disable()
+    yield found
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    gc.enable()

@@ -4,7 +4,6 @@ Both speak the Chrome DevTools Protocol: Selenium's connection to a browser and 
 and each scenario runs with trio-websocket as well: that is what is expected.
 """
 
-import gc
 import importlib
 import importlib.util
 import json
@@ -12,7 +11,6 @@ import logging
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -123,20 +121,11 @@ class Streamlink(Program):
 PROGRAMS: dict[str, type[Program]] = {"selenium": Program, "streamlink": Streamlink}
 
 
-@pytest.fixture(params=["trio-websocket", "trio_ws"])
-def library(request: pytest.FixtureRequest) -> Generator[ModuleType]:
+@pytest.fixture(params=["trio_websocket", "trio_ws"])
+def library(request: pytest.FixtureRequest) -> ModuleType:
     """What plays trio-websocket."""
-    if request.param == "trio_ws":
-        yield trio_ws
-        return
-    found = pytest.importorskip("trio_websocket", exc_type=ImportError)
-    # it forgets to close the streams of connections that did not come about, or that the peer has closed
-    gc.disable()
-    yield found
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-    gc.enable()
+    found: ModuleType = trio_ws if request.param == "trio_ws" else request.getfixturevalue("trio_websocket")
+    return found
 
 
 @pytest.fixture(params=PROGRAMS)

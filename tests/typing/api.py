@@ -93,6 +93,8 @@ def redirected(error: RedirectError) -> HandshakeError:
 
 def no_url(error: InvalidURL) -> ValueError:
     return error
+
+
 async def staying(context: ssl.SSLContext) -> None:
     backoff = Backoff(initial=1, maximum=30, max_attempts=3, random=lambda: 0.5)
     async with reconnecting(
