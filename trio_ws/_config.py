@@ -258,12 +258,10 @@ class ClientConfig(Config):
         for name in ("subprotocols", "redirect_headers"):
             if isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a list of strings: put the one string into a list")
-        if self.own_way and self.local_address is not None:
-            raise ValueError(f"local_address is of no use beside {self.own_way}")
-        if self.connect is not None and self.stream is not None:
-            raise ValueError("either connect or stream leads to the server")
-        if self.own_way and isinstance(self.proxy, str):
-            raise ValueError(f"a proxy is of no use beside {self.own_way}")
+        if len(self.ways) > 1:
+            raise ValueError(
+                f"{' and '.join(self.ways)} exclude each other: each says how to get to the server"
+            )
         _check_proxy(self.proxy)
         _check_auth(self.auth)
         headers = caller_headers(self.extra_headers or (), self.auth, self.cookies or {})
@@ -274,9 +272,10 @@ class ClientConfig(Config):
         )
 
     @property
-    def own_way(self) -> str:
-        """The name of the option by which the caller leads to the server, or nothing."""
-        return next((name for name in ("connect", "stream") if getattr(self, name) is not None), "")
+    def ways(self) -> list[str]:
+        """The names of the options by which the caller says how to get to the server."""
+        given = [name for name in ("connect", "stream", "local_address") if getattr(self, name) is not None]
+        return [*given, "proxy"] if isinstance(self.proxy, str) else given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

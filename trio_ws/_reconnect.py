@@ -176,16 +176,20 @@ def reconnecting(
 
     Cancellation: at any time, also while it waits; nothing is left open, and a connection that is open is cut.
     """
+    kept = cast("ClientOptions", {name: _kept(value) for name, value in options.items()})
+    if kept.get("stream") is not None:
+        raise ValueError(
+            "stream is of no use here: it leads to the server once, and connect any number of times"
+        )
     open_websocket_url(
-        url, ssl_context, **options
+        url, ssl_context, **kept
     )  # not entered: it checks now what every attempt will be given
     parsed = parse_url(str(url))
-    kept: dict[str, object] = {name: _kept(value) for name, value in options.items()}
     # made once for all attempts: reading the system's certificates takes long
     context = ssl_context or make_context(parsed.secure)
 
     async def connect(nursery: trio.Nursery) -> WebSocketConnection:
-        return await connect_websocket_url(nursery, url, context, **cast("ClientOptions", kept))
+        return await connect_websocket_url(nursery, url, context, **kept)
 
     # the path is left out of the logs, for tokens are often sent in it
     name = f"{parsed.scheme}://{parsed.authority}"

@@ -41,8 +41,8 @@ class Route:
     def __init__(self, url: WebSocketURL, config: ClientConfig) -> None:
         if config.server_hostname is not None and not url.secure:
             raise ValueError(f"server_hostname is of no use for {url}: use a wss URL")
-        if url.socket is not None and (config.own_way or config.local_address is not None):
-            raise ValueError(f"{config.own_way or 'local_address'} is of no use for a Unix socket")
+        if url.socket is not None and config.ways:
+            raise ValueError(f"{config.ways[0]} is of no use for a Unix socket")
         self.url = replace(url, authorization=None)
         self.headers = with_authorization([*config.headers], url.authorization)
         self.tls_name = url.tls_name if config.server_hostname is None else ascii_host(config.server_hostname)

@@ -119,6 +119,8 @@ async def test_cookies() -> None:
         ({"connect": len, "stream": trio.testing.memory_stream_pair()[0]}, ValueError),
         ({"connect": len, "local_address": "127.0.0.1"}, ValueError),
         ({"stream": trio.testing.memory_stream_pair()[0], "local_address": "127.0.0.1"}, ValueError),
+        ({"connect": len, "proxy": "http://user:secret@localhost:1"}, ValueError),
+        ({"proxy": "http://localhost:1", "local_address": "127.0.0.1"}, ValueError),
     ],
     ids=repr,
 )
@@ -140,6 +142,7 @@ async def test_what_makes_no_sense_is_told_at_once(options: Any, error: type[Exc
         ("ws+unix:/socket:/", {"connect": len}),
         ("ws+unix:/socket:/", {"stream": trio.testing.memory_stream_pair()[0]}),
         ("wss+unix:/socket:/", {"local_address": "127.0.0.1"}),
+        ("ws+unix:/socket:/", {"proxy": "http://localhost:1"}),
     ],
 )
 async def test_options_that_are_of_no_use_for_a_url(url: str, options: Any) -> None:

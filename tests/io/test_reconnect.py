@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
@@ -911,7 +912,8 @@ def test_a_backoff_that_cannot_be(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("error", "url", "options"),
     [
-        (ValueError, "http://localhost", {}),
+        (ValueError, "ftp://localhost", {}),
+        (ValueError, "ws://localhost", {"stream": trio.testing.memory_stream_pair()[0]}),
         (ValueError, "ws://localhost", {"ssl_context": ssl.create_default_context()}),
         (ValueError, "ws://localhost", {"max_message_size": -1}),
         (TypeError, "ws://localhost", {"no_such_option": 1}),
