@@ -455,13 +455,13 @@ async def test_through_an_http_proxy(
     assert not any(name.startswith("proxy") for name in seen)
 
 
-async def refused(proxy: str | bool, **options: Unpack[ClientOptions]) -> ProxyError:
+async def refused(**options: Unpack[ClientOptions]) -> ProxyError:
     """Return what comes of a proxy that opens no tunnel, in both ways to open a connection."""
     async with trio.open_nursery() as nursery:
         with pytest.raises(ProxyError):
-            await connect_websocket_url(nursery, "ws://server.example/", proxy=proxy, **options)
+            await connect_websocket_url(nursery, "ws://server.example/", **options)
     with pytest.raises(ProxyError) as caught:
-        async with open_websocket_url("ws://server.example/", proxy=proxy, **options):
+        async with open_websocket_url("ws://server.example/", **options):
             pass
     return caught.value
 
@@ -475,7 +475,7 @@ async def test_a_refusal_says_what_is_asked_for() -> None:
         )
 
     async with scripted_proxy(refuse) as port:
-        error = await refused(f"http://ann:secret@127.0.0.1:{port}")
+        error = await refused(proxy=f"http://ann:secret@127.0.0.1:{port}")
     assert (error.status_code, error.body) == (407, b"who?")
     assert error.headers.get_all("Proxy-Authenticate")[0] == "Negotiate"
     assert str(error) == (
@@ -488,7 +488,7 @@ async def test_a_refusal_says_what_is_asked_for() -> None:
 async def test_a_proxy_that_is_not_there(scheme: str) -> None:
     async with scripted_proxy(RawPeer.aclose) as port:
         pass
-    error = await refused(f"{scheme}://127.0.0.1:{port}")
+    error = await refused(proxy=f"{scheme}://127.0.0.1:{port}")
     assert str(error).startswith(f"the proxy {scheme}://127.0.0.1:{port} could not be reached: ")
     assert isinstance(error.__cause__, OSError)
     assert (error.status_code, error.headers, error.body) == (None, [], None)
@@ -501,13 +501,13 @@ async def test_a_proxy_that_resets(scheme: str) -> None:
         reset(peer.stream)
 
     async with scripted_proxy(cut_off) as port:
-        assert "proxy" in str(await refused(f"{scheme}://127.0.0.1:{port}"))
+        assert "proxy" in str(await refused(proxy=f"{scheme}://127.0.0.1:{port}"))
 
 
 async def test_a_proxy_whose_certificate_nobody_vouches_for() -> None:
     async with tunnelling(1, contexts()[0]) as proxy:
         for context in (None, example_contexts()[1]):
-            error = await refused(f"https://127.0.0.1:{proxy.port}", proxy_ssl_context=context)
+            error = await refused(proxy=f"https://127.0.0.1:{proxy.port}", proxy_ssl_context=context)
             assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
         assert proxy.asked == []
 

@@ -25,7 +25,7 @@ def no_proxies_here(monkeypatch: pytest.MonkeyPatch) -> None:
 async def choose(url: str, proxy: str | bool | None = True) -> str | None:
     """Return the URL of the proxy for a URL."""
     found = await choose_proxy(parse_url(url), ClientConfig(proxy=proxy))
-    return found and str(found)
+    return None if found is None else str(found)
 
 
 # The URLs of proxies

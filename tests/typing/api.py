@@ -27,6 +27,7 @@ from trio_ws import (
     MessageChannel,
     PerMessageDeflate,
     RedirectError,
+    ProxyError,
     Request,
     Response,
     State,
@@ -66,6 +67,9 @@ async def opening(context: ssl.SSLContext, nursery: trio.Nursery, stream: trio.a
     open_websocket_url("ws://example.org", compression=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     open_websocket_url("ws://example.org", ping_interval="soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     open_websocket_url("ws://example.org", no_such_option=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    open_websocket_url("ws://example.org", proxy="socks5h://proxy.example.org", proxy_ssl_context=context)
+    open_websocket_url("ws://example.org", proxy=None)
+    open_websocket_url("ws://example.org", proxy=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     open_websocket("example.org", 80, "/")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
@@ -166,6 +170,12 @@ def ended(exc: ConnectionClosed, rejected: ConnectionRejected) -> None:
     assert_type(rejected.status_code, int)
     assert_type(rejected.headers, Headers)
     assert_type(rejected.body, bytes | None)
+
+
+def proxied(refused: ProxyError) -> None:
+    assert_type(refused.status_code, int | None)
+    assert_type(refused.headers, Headers)
+    assert_type(refused.body, bytes | None)
 
 
 def channel_errors(

@@ -175,15 +175,9 @@ async def dial_socks_proxy(
     )
     try:
         return trio.SocketStream(await client.connect(host, port, timeout=math.inf))
-    except (
-        TunnelError,
-        socket.gaierror,
-    ):  # the latter is of the target: that of the proxy is among the former
+    except (TunnelError, socket.gaierror):  # the latter of the target: the proxy's is the cause of the former
         raise
-    except (
-        python_socks.ProxyError,
-        UnicodeDecodeError,
-    ) as exc:  # python-socks decodes a name that nobody reads
+    except (python_socks.ProxyError, UnicodeDecodeError) as exc:  # the latter of a name that nobody reads
         raise TunnelError(f"the proxy {proxy} did not open a tunnel: {exc}") from exc
     except OSError as exc:
         raise TunnelError(f"the connection to the proxy {proxy} broke before it answered") from exc
