@@ -4,7 +4,7 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pytest
 import trio
@@ -58,9 +58,10 @@ async def name_of_error(function: Callable[..., Awaitable[object]], *args: objec
     try:
         await function(*args, **options)
     except Exception as exc:  # noqa: BLE001 - which one it is is what is asked
-        while isinstance(exc, ExceptionGroup):
-            exc = exc.exceptions[0]
-        return type(exc).__name__
+        error: Exception = exc
+        while isinstance(error, ExceptionGroup):
+            error = cast("ExceptionGroup[Exception]", error).exceptions[0]
+        return type(error).__name__
     return ""
 
 
