@@ -21,7 +21,7 @@ _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 #: What `math.inf` stands for where a number of bytes is compared: more than any machine holds.
 UNLIMITED = 2**62
 
-#: What clients offer by default; one object for all of them.
+#: What clients offer by default, and what True stands for; one object for all of them.
 DEFAULT_OFFER = PerMessageDeflate()
 
 
@@ -52,8 +52,8 @@ class ConductOptions(TypedDict, total=False):
             nobody.
         ping_timeout: seconds without progress after such a ping until the connection is terminated; 20 by default,
             None terminates nobody.
-        compression: on what terms messages are compressed if the peer agrees (permessage-deflate, RFC 7692); None does
-            without. A client offers `PerMessageDeflate()` by default; a server declines by default, as compression
+        compression: on what terms messages are compressed if the peer agrees (permessage-deflate, RFC 7692): True stands
+            for `PerMessageDeflate()`, False and None do without. A client offers `PerMessageDeflate()` by default; a server declines by default, as compression
             takes memory of each connection, and must not be used for secrets beside what others can choose.
         auto_pong: whether pings are answered, which the protocol asks for; True by default, False is for test rigs.
     """
@@ -63,7 +63,7 @@ class ConductOptions(TypedDict, total=False):
     disconnect_timeout: float
     ping_interval: float | None
     ping_timeout: float | None
-    compression: PerMessageDeflate | None
+    compression: PerMessageDeflate | bool | None
     auto_pong: bool
 
 
@@ -188,8 +188,10 @@ class Config:
     disconnect_timeout: float = 10.0
     ping_interval: float | None = 20.0
     ping_timeout: float | None = 20.0
-    compression: PerMessageDeflate | None = None
+    compression: PerMessageDeflate | bool | None = None
     auto_pong: bool = True
+    #: The terms that `compression` stands for.
+    deflate: PerMessageDeflate | None = field(init=False)
     #: What the protocol core is to allow the peer.
     limits: Limits = field(init=False)
 
@@ -199,14 +201,14 @@ class Config:
         for name in ("message_queue_bytes", "receive_buffer_size", "ping_interval", "ping_timeout"):
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), 0, at_least=False)
-        _check_compression(self.compression)
+        object.__setattr__(self, "deflate", _deflate(self.compression))
         size = int(min(self.max_message_size, UNLIMITED))
         object.__setattr__(self, "limits", Limits(max_message_size=size, max_fragments=self.max_fragments))
 
     @property
     def extensions(self) -> tuple[PerMessageDeflate, ...]:
         """What may be agreed on with the peer."""
-        return () if self.compression is None else (self.compression,)
+        return () if self.deflate is None else (self.deflate,)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
@@ -226,7 +228,7 @@ class Config:
 class ClientConfig(Config):
     """`ClientOptions` with every default filled in and every value checked."""
 
-    compression: PerMessageDeflate | None = DEFAULT_OFFER
+    compression: PerMessageDeflate | bool | None = DEFAULT_OFFER
     subprotocols: Iterable[str] | None = None
     extra_headers: HeadersLike | None = None
     auth: tuple[str, str] | None = None
@@ -325,9 +327,12 @@ def _check_auth(value: object) -> None:
             raise TypeError("auth is a pair of strings, user and password")
 
 
-def _check_compression(value: object) -> None:
-    if not isinstance(value, PerMessageDeflate | None):
-        raise TypeError(f"compression is a PerMessageDeflate or None, not {value!r}")
+def _deflate(compression: PerMessageDeflate | bool | None) -> PerMessageDeflate | None:
+    if not isinstance(compression, PerMessageDeflate | bool | None):
+        raise TypeError(f"compression is a PerMessageDeflate, True or False, not {compression!r}")
+    if isinstance(compression, bool):
+        return DEFAULT_OFFER if compression else None
+    return compression
 
 
 def _check_proxy(value: object) -> None:

@@ -84,7 +84,7 @@ class Ending:
         self.inbox = _inbox.Inbox(config.message_queue_size, config.message_queue_bytes)
         self._over: trio.Event | None = None
         self.outbox = Outbox(protocol, transport, self.inbox.turn)
-        self.contexts = Contexts.of(protocol.deflater, config.compression)
+        self.contexts = Contexts.of(protocol.deflater, config.deflate)
         self.pieces: Pieces | None = None  # where a message goes that is being received in pieces
         self.pings = Pings(config, token)
         self.timed_out = False  # whether the peer left our close frame unanswered

@@ -53,6 +53,9 @@ def is_compressed(ends: ConnectionPair) -> bool:
         ({}, {}, False),
         ({}, {"compression": PerMessageDeflate()}, True),
         ({"compression": None}, {"compression": PerMessageDeflate()}, False),
+        ({"compression": False}, {"compression": True}, False),
+        ({"compression": True}, {"compression": False}, False),
+        ({"compression": True}, {"compression": True}, True),
         ({"compression": FORGETFUL}, {"compression": PerMessageDeflate()}, True),
         ({}, {"compression": FORGETFUL}, True),
         ({"compression": PerMessageDeflate(client_max_window_bits=False)}, {"compression": FORGETFUL}, True),
@@ -113,11 +116,11 @@ async def test_servers_and_clients_take_the_option() -> None:
     ]
 
 
-@pytest.mark.parametrize("wrong", [True, False, "deflate", {"level": 1}])
+@pytest.mark.parametrize("wrong", [6, "deflate", {"level": 1}])
 async def test_an_option_that_is_none_is_refused(wrong: Any) -> None:
-    with pytest.raises(TypeError, match="compression is a PerMessageDeflate or None"):
+    with pytest.raises(TypeError, match="compression is a PerMessageDeflate, True or False"):
         open_websocket_url("ws://localhost", compression=wrong)
-    with pytest.raises(TypeError, match="compression is a PerMessageDeflate or None"):
+    with pytest.raises(TypeError, match="compression is a PerMessageDeflate, True or False"):
         await serve_websocket(print, "127.0.0.1", 0, None, compression=wrong)  # type: ignore[arg-type]
 
 

@@ -26,8 +26,8 @@ from trio_ws import (
     InvalidURL,
     MessageChannel,
     PerMessageDeflate,
-    RedirectError,
     ProxyError,
+    RedirectError,
     Request,
     Response,
     State,
@@ -64,7 +64,8 @@ async def opening(context: ssl.SSLContext, nursery: trio.Nursery, stream: trio.a
     open_websocket_url("ws://example.org", prepare_request=follow)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await trio_ws.wrap_client_stream(nursery, stream, "example.org", "/", prepare_request=sign)
     await trio_ws.wrap_client_stream(nursery, stream, "example.org", "/", max_redirects=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    open_websocket_url("ws://example.org", compression=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    open_websocket_url("ws://example.org", compression=True)
+    open_websocket_url("ws://example.org", compression=6)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     open_websocket_url("ws://example.org", ping_interval="soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     open_websocket_url("ws://example.org", no_such_option=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     open_websocket_url("ws://example.org", proxy="socks5h://proxy.example.org", proxy_ssl_context=context)
