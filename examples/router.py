@@ -1,4 +1,4 @@
-"""A server with rooms, each at a path of its own, and a page for load balancers on the same port."""
+"""A server with rooms, each at a path of its own, and pages for load balancers and for the administrator."""
 
 from collections import defaultdict
 
@@ -11,10 +11,12 @@ from trio_ws import (
     Router,
     WebSocketConnection,
     WebSocketRequest,
+    basic_auth,
     serve_websocket,
 )
 
 router = Router()
+admin = Router(process_request=basic_auth("administration", {"ann": "correct horse battery staple"}))
 rooms: dict[str, set[WebSocketConnection]] = defaultdict(set)
 
 
@@ -33,6 +35,15 @@ async def chat(request: WebSocketRequest, room: str) -> None:
 @router.http("/health")
 async def health(_request: Request) -> Response:
     return Response(200, Headers([(b"content-type", b"text/plain")]), b"fine\n")
+
+
+@admin.http("/rooms")
+async def list_rooms(_request: Request) -> Response:
+    listing = "".join(f"{room}: {len(members)}\n" for room, members in rooms.items())
+    return Response(200, Headers([(b"content-type", b"text/plain; charset=utf-8")]), listing.encode())
+
+
+router.include("/admin", admin)
 
 
 async def main() -> None:

@@ -37,6 +37,8 @@ def basic_auth(
     Raises:
         TypeError: `credentials` is neither.
         ValueError: the realm cannot be sent.
+
+    Cancellation: the hook has let nobody in.
     """
     if not _IS_REALM.fullmatch(realm):
         raise ValueError(f"a realm is printable ASCII, not {realm!r}")

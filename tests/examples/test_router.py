@@ -21,6 +21,13 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
+async def get(url: str, path: str, headers: str = "") -> str:
+    """Return what plain HTTP is answered."""
+    async with await trio.open_tcp_stream("127.0.0.1", port_of(url)) as stream:
+        await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
+        return b"".join([bytes(part) async for part in stream]).decode()
+
+
 async def test_rooms(url: str) -> None:
     async with (
         serving("router", port_of(url)),
@@ -32,26 +39,31 @@ async def test_rooms(url: str) -> None:
         assert await ann.get_message() == await bob.get_message() == "hello"
         await eve.send_message("alone")
         assert await eve.get_message() == "alone"
-        async with await trio.open_tcp_stream("127.0.0.1", port_of(url)) as stream:
-            await stream.send_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            answer = b"".join([bytes(part) async for part in stream])
-        assert answer.startswith(b"HTTP/1.1 200 ")
-        assert answer.endswith(b"\r\n\r\nfine\n")
+        answer = await get(url, "/health")
+        assert answer.startswith("HTTP/1.1 200 ")
+        assert answer.endswith("\r\n\r\nfine\n")
+        assert (await get(url, "/admin/rooms")).startswith("HTTP/1.1 401 ")
+        credentials = base64.b64encode(b"ann:correct horse battery staple").decode()
+        answer = await get(url, "/admin/rooms", f"Authorization: Basic {credentials}\r\n")
+        assert answer.endswith("\r\n\r\na room: 2\nelsewhere: 1\n")
         with pytest.raises(ConnectionRejected) as rejected:
             async with open_websocket_url(url):
                 pass
         assert rejected.value.status_code == 404
 
 
-async def test_passwords(url: str) -> None:
-    async with serving("basic_auth", port_of(url)):
+@pytest.mark.parametrize("name", ["basic_auth", "password_hashes"])
+async def test_passwords(name: str, url: str) -> None:
+    async with serving(name, port_of(url)):
         credentials = base64.b64encode(b"ann:correct horse battery staple").decode()
         async with open_websocket_url(url, extra_headers={"Authorization": f"Basic {credentials}"}) as ws:
             assert await ws.get_message() == "hello ann"
-        with pytest.raises(ConnectionRejected) as rejected:
-            async with open_websocket_url(url):
-                pass
-        assert rejected.value.status_code == 401
+        wrong = base64.b64encode(b"eve:correct horse battery staple").decode()
+        for headers in ({}, {"Authorization": f"Basic {wrong}"}):
+            with pytest.raises(ConnectionRejected) as rejected:
+                async with open_websocket_url(url, extra_headers=headers):
+                    pass
+            assert rejected.value.status_code == 401
 
 
 async def test_cookies(url: str) -> None:
