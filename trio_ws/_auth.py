@@ -37,15 +37,12 @@ def basic_auth(
     Raises:
         TypeError: `credentials` is neither.
         ValueError: the realm cannot be sent.
+
+    Cancellation: the hook has let nobody in.
     """
     if not _IS_REALM.fullmatch(realm):
         raise ValueError(f"a realm is printable ASCII, not {realm!r}")
-    if isinstance(credentials, Mapping):
-        check = _checking(cast("Mapping[str, str]", credentials))
-    elif callable(credentials):
-        check = credentials
-    else:
-        raise TypeError(f"credentials are a mapping or an async function, not {credentials!r}")
+    check = _check_of(credentials)
     quoted = re.sub(r'(["\\])', r"\\\1", realm)
     challenge = f'Basic realm="{quoted}", charset="UTF-8"'.encode()
 
@@ -58,6 +55,14 @@ def basic_auth(
         return Response(401, headers, b"This needs a user name and a password.\n")
 
     return authenticate
+
+
+def _check_of(credentials: object) -> Check:
+    if isinstance(credentials, Mapping):
+        return _checking(cast("Mapping[str, str]", credentials))
+    if not callable(credentials):
+        raise TypeError(f"credentials are a mapping or an async function, not {type(credentials).__name__}")
+    return cast("Check", credentials)
 
 
 def _claimed(request: Request) -> tuple[str, str] | None:

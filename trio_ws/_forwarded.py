@@ -95,8 +95,10 @@ def _is_trusted(stream: trio.abc.Stream, remote: Endpoint | str, config: ServerC
 
 def _is_among(address: _Address, config: ServerConfig) -> bool:
     """Say whether an address is a trusted proxy's, also one of IPv4 that a socket for both versions gives as IPv6."""
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return any(address in network or mapped in network for network in config.trusted_networks)
+    forms = [address]
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        forms.append(address.ipv4_mapped)
+    return any(form in network for network in config.trusted_networks for form in forms)
 
 
 def _is_unix(stream: trio.abc.Stream) -> bool:

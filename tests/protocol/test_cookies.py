@@ -161,8 +161,9 @@ def test_values_that_cannot_be_are_not_repeated(value: str) -> None:
     ],
 )
 def test_what_browsers_would_drop(options: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"name": "name", "value": "value", **options}
     with pytest.raises(ValueError, match=re.escape(message)):
-        set_cookie(**{"name": "name", "value": "value", **options})
+        set_cookie(**arguments)
 
 
 def test_names_that_keep_what_they_promise() -> None:

@@ -30,17 +30,20 @@ from trio_ws import (
     RedirectError,
     Request,
     Response,
+    Router,
     State,
     WebSocketConnection,
     WebSocketRequest,
     WebSocketServer,
     WorkerFailed,
     is_transient,
+    basic_auth,
     open_websocket,
     open_websocket_url,
     reconnecting,
     run_workers,
     serve_websocket,
+    set_cookie,
 )
 
 
@@ -209,3 +212,33 @@ async def serving(nursery: trio.Nursery) -> None:
     await server.aclose(drain=1)
     await serve_websocket(attributes, "localhost", 0, None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await serve_websocket(handler, "localhost", 0, None, handler_errors="print")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+router = Router(process_request=basic_auth("here", {"ann": "secret"}))
+
+
+@router.websocket("/chat/{room}")
+async def chat(request: WebSocketRequest, room: str) -> None:
+    assert_type(request.client, Endpoint | str)
+    assert_type(request.request.cookies, dict[str, str])
+    await request.accept(extra_headers=[set_cookie("room", room, same_site="strict")])
+
+
+@router.http("/health", methods=("GET",))
+async def health(request: Request) -> Response:
+    return Response(200, Headers([set_cookie("seen", request.query)]))
+
+
+async def serving_paths() -> None:
+    await serve_websocket(
+        router.handle,
+        "localhost",
+        80,
+        None,
+        process_request=router.process_request,
+        trusted_proxies=["10.0.0.0/8", "unix"],
+        forwarded_header="forwarded",
+        proxy_protocol=True,
+    )
+    router.http("/wrong")(talking)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    basic_auth("here", [("ann", "secret")])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
