@@ -403,16 +403,29 @@ static void churn(int epoll) {
   report("connections_s", &window);
 }
 
+/* Open connections, and wait until the server has them: who has sent the response may not be ready to broadcast yet. */
+static void open_listeners(Connection *some, int count, int epoll) {
+  static const unsigned char ping[] = {FIN | PING, MASKED, 0, 0, 0, 0}, pong[] = {FIN | PONG, 0};
+  open_some(some, count, epoll);
+  for (int i = 0; i < count; i++) say(&some[i], ping, sizeof ping);
+  for (int i = 0; i < count; i++) {
+    unsigned char answer[sizeof pong];
+    int ended = 0;
+    for (size_t got = 0; got < sizeof answer && !ended;)
+      got += wire_receive(&some[i].wire, answer + got, sizeof answer - got, &ended);
+    if (ended || memcmp(answer, pong, sizeof pong)) fail("the server did not answer a ping");
+  }
+}
+
 /* Have the first of some connections say something, and wait until all of them have heard it. */
 static long speak(Connection *some, int count, int epoll) {
   double since = now();
-  long heard = 0;
   for (int i = 0; i < count; i++) {
     some[i].answered = 0;
     some[i].sent = i ? bursts->size : 0;
     some[i].since = since;
   }
-  serve(some, 0);
+  long heard = serve(some, 0);
   while (heard < count) {
     struct epoll_event events[EVENTS];
     int n = epoll_wait(epoll, events, EVENTS, 1000);
@@ -420,24 +433,24 @@ static long speak(Connection *some, int count, int epoll) {
       Connection *c = events[i].data.ptr;
       if (c >= some && c < some + count) heard += serve(c, 0);
     }
-    if (now() > since + STALL) fail("the message has come to %ld of %d: the server waits for who does not read", heard, count);
+    if (now() > since + STALL) fail("a message has come to %ld of %d: the server waits for the others", heard, count);
   }
   return heard;
 }
 
 static void broadcast(int epoll) {
   Connection *all = make_connections(task.count), *stalled = make_connections(1);
-  open_some(all, 1, epoll);
+  open_listeners(all, 1, epoll);
   if (task.stalled) {
     size_t size = task.size;
-    open_some(stalled, 1, epoll);
+    open_listeners(stalled, 1, epoll);
     task.size = FILLING;
     make_burst();
     for (int i = 0; i < FILLINGS; i++) speak(all, 1, epoll);
     task.size = size;
     make_burst();
   }
-  open_some(all + 1, task.count - 1, epoll);
+  open_listeners(all + 1, task.count - 1, epoll);
   Window window = open_window(task.count);
   while (!is_over(&window)) window.total += speak(all, task.count, epoll);
   report("deliveries_s", &window);
