@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import trio
 
 import trio_ws.protocol
 from benchmarks import codec_worker, peak_worker
+from benchmarks.broadcast import WORK as BROADCASTS
 from benchmarks.codec import PIECES, TOGETHER
 from benchmarks.compressed import WORK as COMPRESSED
 from benchmarks.harness import install, machine
@@ -400,6 +401,55 @@ async def test_only_an_echo_is_counted(
         assert set(figures) == {"messages_s", "p50_us", "p99_us", "p999_us", "server_us"}
 
 
+def to_all(message: bytes, server: trio_ws.WebSocketServer) -> Awaitable[object]:
+    return trio_ws.broadcast(server.connections, message)
+
+
+def to_all_twice(message: bytes, server: trio_ws.WebSocketServer) -> Awaitable[object]:
+    return trio_ws.broadcast([*server.connections] * 2, message)
+
+
+def to_all_something_else(message: bytes, server: trio_ws.WebSocketServer) -> Awaitable[object]:
+    return trio_ws.broadcast(server.connections, message[:-1] + b"?")
+
+
+@needs_compiler
+@pytest.mark.parametrize("flags", [(), ("stalled",)])
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (to_all, ""),
+        (to_all_twice, "other bytes came back than were sent"),
+        (to_all_something_else, "other bytes came back than were sent"),
+    ],
+)
+async def test_only_what_comes_to_all_is_counted(
+    answer: Callable[[bytes, trio_ws.WebSocketServer], Awaitable[object]],
+    complaint: str,
+    flags: tuple[str, ...],
+    load: Path,
+) -> None:
+    async def handler(request: trio_ws.WebSocketRequest) -> None:
+        ws = await request.accept()
+        async for message in ws:
+            assert isinstance(message, bytes)
+            await answer(message, server)
+
+    async with trio.open_nursery() as nursery:
+        server: trio_ws.WebSocketServer = await nursery.start(
+            trio_ws.serve_websocket, handler, "127.0.0.1", 0, None
+        )
+        command = [str(load), "broadcast", str(server.port), "3", "200", "0.05", *flags, f"pid={os.getpid()}"]
+        done = await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True)
+        nursery.cancel_scope.cancel()
+    assert done.stderr.decode().strip() == complaint
+    assert done.returncode == (1 if complaint else 0)
+    if not complaint:
+        assert set(read_figures(json.loads(done.stdout))) == {
+            "deliveries_s", "p50_us", "p99_us", "p999_us", "server_us",
+        }  # fmt: skip
+
+
 async def run_compressed(
     load: Path,
     folder: Path,
@@ -553,6 +603,21 @@ def test_a_quick_comparison_measures_servers_that_compress(
         r"memory of each .*\[KiB\]",
     ):
         assert re.search(rf"^\| {line} +\| +[\d,.]+ \|$", done.stdout, re.MULTILINE)
+
+
+@needs_compiler
+def test_a_quick_comparison_measures_servers_that_broadcast(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    done = run_program(
+        "broadcast.py", "--quick", "--only", "trio_ws", "--out", tmp_path, environment=environment
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "broadcasts.json").read_text())
+    assert document["failures"] == document["skipped"] == {}
+    assert set(document["rounds"]) == {name for name, work in BROADCASTS.items() if work.connections <= 100}
+    for line in (r"4 KiB, one more reads nothing \[deliveries/s\]", r"4 KiB \[µs\]"):
+        assert re.search(rf"^\| 100 clients, {line} +\| +[\d,.]+ \|$", done.stdout, re.MULTILINE)
 
 
 @needs_compiler

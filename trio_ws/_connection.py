@@ -243,7 +243,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
     def __anext__(self) -> CoroutineType[object, object, str | bytes]:
         return receive(self._link, True)  # type: ignore[return-value]  # to mypy, which is less precise than pyright
 
-    async def send(self, value: str | Buffer) -> None:
+    async def send(self, value: str | Buffer | PreparedMessage) -> None:
         """Send one message; `trio.abc.SendChannel`'s name for `send_message`.
 
         Cancellation: nothing of the message was or will be sent.

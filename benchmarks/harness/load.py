@@ -50,7 +50,7 @@ class Load:
         flags = self._flags(work, reads=reads)
         if work.task == "hold":
             return {"kib": self._weigh(work.connections, server, flags)}
-        shape = [work.size, work.depth] if work.task == "echo" else []
+        shape = {"echo": [work.size, work.depth], "broadcast": [work.size]}.get(work.task, [])
         arguments = [work.task, server.port, work.connections, *shape, self.seconds]
         command = [str(self.program), *map(str, arguments), *flags, f"pid={server.process.pid}"]
         try:
@@ -89,6 +89,8 @@ class Load:
 
     def _flags(self, work: Work, *, reads: bool) -> list[str]:
         flags = [*(["tls"] if work.tls else []), *([] if reads else ["lengths"])]
+        if work.stalled:
+            flags.append("stalled")
         if work.deflate:
             flags += [f"deflate={self._frames(work.size)}", *(["fresh"] if work.deflate == "fresh" else [])]
         return flags

@@ -33,11 +33,11 @@ def environment_of(subject: Subject) -> dict[str, str]:
     return {**os.environ, "NODE_PATH": str(install.node_modules()), **dict(subject.environment)}
 
 
-def _server_command(subject: Subject, arguments: list[str]) -> list[str]:
+def _server_command(subject: Subject, kind: str, arguments: list[str]) -> list[str]:
     if subject.home == "node":
-        return [shutil.which("node") or "node", str(HERE / "echo.js"), *arguments]
+        return [shutil.which("node") or "node", str(HERE / f"{kind}.js"), *arguments]
     # -P: the programs of this folder have names of their own and are not to be imported as somebody else's.
-    program = [python_of(subject), "-P", str(HERE / "echo_servers.py")]
+    program = [python_of(subject), "-P", str(HERE / f"{kind}_servers.py")]
     return [*program, subject.program or subject.name, *arguments]
 
 
@@ -49,7 +49,7 @@ def _free_port() -> int:
 
 @dataclass(slots=True)
 class Server:
-    """An echo server in a process of its own."""
+    """A server in a process of its own."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -63,6 +63,7 @@ class Server:
         folder: Path,
         certificate: Path | None = None,
         *,
+        kind: str = "echo",
         deflate: bool = False,
     ) -> Server:
         """Start a server and wait until it listens.
@@ -72,6 +73,7 @@ class Server:
             cpu: the processor that it runs on.
             folder: where its log goes.
             certificate: for TLS; None is for none.
+            kind: what it does with a message: "echo", or "broadcast".
             deflate: whether it compresses what it sends to whoever asks for it.
 
         Raises:
@@ -79,7 +81,7 @@ class Server:
         """
         port = _free_port()
         command = _server_command(
-            subject, [str(port), str(certificate or ""), *(["deflate"] if deflate else [])]
+            subject, kind, [str(port), str(certificate or ""), *(["deflate"] if deflate else [])]
         )
         log = folder / f"{subject.name}-{port}.log"
         with log.open("wb") as output, pinned(cpu):

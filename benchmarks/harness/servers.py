@@ -1,4 +1,4 @@
-"""Measuring echo servers: each is started, is asked for its works, and ends with the run; knows nothing of tables."""
+"""Measuring servers: each is started, is asked for its works, and ends with the run; knows nothing of tables."""
 
 from __future__ import annotations
 
@@ -27,16 +27,19 @@ class Servers:
     folder: Path
     certificate: Path | None
     stack: ExitStack
-    running: dict[tuple[str, bool, bool], Server] = field(default_factory=dict)
+    running: dict[tuple[str, str, bool, bool, bool], Server] = field(default_factory=dict)
 
     def start(self, subject: Subject, work: Work) -> Server:
         """Start a server that nobody has used before."""
         certificate = self.certificate if work.tls else None
-        return Server.start(subject, self.cpu, self.folder, certificate, deflate=bool(work.deflate))
+        return Server.start(
+            subject, self.cpu, self.folder, certificate, kind=work.server, deflate=bool(work.deflate)
+        )
 
     def get(self, subject: Subject, work: Work) -> Server:
         """Return the server of a subject."""
-        key = subject.name, work.tls, bool(work.deflate)
+        # who has met a client that reads nothing may be busy with it for a time, or may have what it did not read
+        key = subject.name, work.server, work.stalled, work.tls, bool(work.deflate)
         if key not in self.running:
             self.running[key] = self.start(subject, work)
             self.stack.callback(self.running[key].stop)

@@ -58,6 +58,13 @@ DEFLATING = tuple(
     if subject.name in (PROJECT.name, PURE.name, "websockets_trio", "ws", "aiohttp")
 )
 
+#: Those that send one message to many clients.
+BROADCASTING = tuple(
+    subject
+    for subject in SERVERS
+    if subject.name in (PROJECT.name, PURE.name, "websockets_trio", "ws", "websockets")
+)
+
 CLIENTS = (
     PROJECT,
     PURE,

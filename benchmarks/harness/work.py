@@ -19,6 +19,7 @@ MESSAGES = Metric("messages_s", "messages/s")
 CONNECTIONS = Metric("connections_s", "connections/s")
 MEMORY = Metric("kib", "KiB", 1)
 COST = Metric("server_us", "µs", 1)
+DELIVERIES = Metric("deliveries_s", "deliveries/s")
 WIRE = Metric("wire_bytes", "B")
 
 
@@ -34,6 +35,7 @@ class Work:
         depth: messages that a connection has in flight.
         tls: whether the connections are encrypted.
         task: what the load generator is told to do.
+        stalled: whether there is one more connection, which reads nothing; of "broadcast".
         deflate: whether messages are JSON and compressed, and then whether the client asks for "takeover" of contexts, as
             by default, or for a "fresh" one for each message.
     """
@@ -44,18 +46,24 @@ class Work:
     size: int = 64
     depth: int = 1
     tls: bool = False
-    task: Literal["echo", "churn", "hold"] = "echo"
+    task: Literal["echo", "churn", "hold", "broadcast"] = "echo"
+    stalled: bool = False
     deflate: Literal["", "takeover", "fresh"] = ""
 
     @property
     def metric(self) -> Metric:
         """The figure that is compared."""
-        return {"echo": MESSAGES, "churn": CONNECTIONS, "hold": MEMORY}[self.task]
+        return {"echo": MESSAGES, "churn": CONNECTIONS, "hold": MEMORY, "broadcast": DELIVERIES}[self.task]
 
     @property
     def most(self) -> int:
         """How many connections are open at the same time."""
-        return self.connections * 11 // 10 if self.task == "hold" else self.connections
+        return self.connections * 11 // 10 if self.task == "hold" else self.connections + self.stalled
+
+    @property
+    def server(self) -> str:
+        """What kind of server it is asked of."""
+        return "broadcast" if self.task == "broadcast" else "echo"
 
 
 WORK = {

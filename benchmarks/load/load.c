@@ -1,8 +1,9 @@
-/* A WebSocket load generator, to measure echo servers on the loopback interface: one thread, one epoll set.
+/* A WebSocket load generator, to measure servers on the loopback interface: one thread, one epoll set.
  *
- *   load echo  PORT CONNECTIONS SIZE DEPTH SECONDS [tls] [lengths] [pid=N] [deflate=FILE] [fresh]
- *   load churn PORT CONNECTIONS SECONDS [lengths] [pid=N]
- *   load hold  PORT CONNECTIONS [tls] [lengths] [deflate=FILE] [fresh]
+ *   load echo      PORT CONNECTIONS SIZE DEPTH SECONDS [tls] [lengths] [pid=N] [deflate=FILE] [fresh]
+ *   load churn     PORT CONNECTIONS SECONDS [lengths] [pid=N]
+ *   load hold      PORT CONNECTIONS [tls] [lengths] [deflate=FILE] [fresh]
+ *   load broadcast PORT CONNECTIONS SIZE SECONDS [stalled] [pid=N]
  *
  * echo:  each connection sends a burst of DEPTH masked binary messages of SIZE bytes, and the next burst when the last
  *        echo of it has come. Counts messages; latency is a burst's, from its sending to its last echo.
@@ -10,6 +11,9 @@
  *        handshake, end of TCP. Counts whole lives; latency is that of the opening handshake.
  * hold:  opens CONNECTIONS, has one message of 64 bytes echoed on each, says so, and keeps them until its standard
  *        input ends, so that the server's memory can be read.
+ * broadcast: one connection sends a message of SIZE bytes, which the server sends to all, and the next one when all have
+ *        it. Counts deliveries; latency is that of a delivery. With "stalled" there is one more connection, which reads
+ *        nothing and is not counted, and which is full before the others are opened.
  *
  * A fifth of SECONDS is for warming up. Both this and the rest take longer where a server is slow: a server answers many
  * connections in turn, and a count of less than a few turns says nothing.
@@ -40,6 +44,7 @@
 enum { CONTINUATION = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
 enum { FIN = 0x80, RSV1 = 0x40, RSV = 0x70, MASKED = 0x80, HEADER = 10, MASK = 4 };
 enum { TOGETHER = 32, EVENTS = 256, RESPONSE = 4096, PATIENCE = 60, TURNS = 4 };
+enum { FILLING = 1 << 20, FILLINGS = 16, STALL = 10 };
 
 static const char DEFLATE[] = "permessage-deflate", FRESH[] = "server_no_context_takeover";
 /* RFC 6455 1.3 has the same key and its answer as the example. */
@@ -63,7 +68,7 @@ typedef struct {
 } Connection;
 
 static struct {
-  int port, count, depth, tls, lengths, pid, fresh;
+  int port, count, depth, tls, lengths, pid, fresh, stalled;
   const char *deflate; /* the file of frames, NULL for none */
   size_t size;
   double seconds;
@@ -184,21 +189,30 @@ static void start_opening(Connection *c) {
   say(c, (unsigned char *)request, strlen(request));
 }
 
-/* Open all connections, a few at a time: more would overflow a server's queue, and a lost SYN costs a second. */
-static Connection *open_all(int epoll) {
-  Connection *all = calloc((size_t)task.count, sizeof *all);
+static Connection *make_connections(int count) {
+  Connection *all = calloc((size_t)count, sizeof *all);
   if (!all) fail("out of memory for connections");
-  for (int first = 0; first < task.count; first += TOGETHER) {
-    int end = first + TOGETHER < task.count ? first + TOGETHER : task.count;
-    for (int i = first; i < end; i++) start_opening(&all[i]);
+  return all;
+}
+
+/* Open connections, a few at a time: more would overflow a server's queue, and a lost SYN costs a second. */
+static void open_some(Connection *some, int count, int epoll) {
+  for (int first = 0; first < count; first += TOGETHER) {
+    int end = first + TOGETHER < count ? first + TOGETHER : count;
+    for (int i = first; i < end; i++) start_opening(&some[i]);
     for (int i = first; i < end; i++)
-      while (!read_response(&all[i])) continue;
+      while (!read_response(&some[i])) continue;
   }
-  for (int i = 0; i < task.count; i++) {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = &all[i]};
-    wire_unblock(&all[i].wire);
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, all[i].wire.fd, &event)) fail("epoll_ctl: %s", strerror(errno));
+  for (int i = 0; i < count; i++) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = &some[i]};
+    wire_unblock(&some[i].wire);
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, some[i].wire.fd, &event)) fail("epoll_ctl: %s", strerror(errno));
   }
+}
+
+static Connection *open_all(int epoll) {
+  Connection *all = make_connections(task.count);
+  open_some(all, task.count, epoll);
   return all;
 }
 
@@ -230,7 +244,8 @@ static void make_burst(void) {
   bursts = malloc(sizeof *bursts);
   pattern = malloc(task.size + (size_t)task.depth);
   if (!p || !bursts || !pattern) fail("out of memory for messages");
-  bursts[burst_count++] = (Burst){p, frame * (size_t)task.depth};
+  burst_count = 1;
+  bursts[0] = (Burst){p, frame * (size_t)task.depth};
   srand(1);
   for (size_t i = 0; i < task.size + (size_t)task.depth; i++) pattern[i] = (unsigned char)rand();
   for (int i = 0; i < task.depth; i++) {
@@ -316,7 +331,7 @@ static long serve(Connection *c, int again) {
   }
 }
 
-/* --- The three tasks --------------------------------------------------------------------------------------------- */
+/* --- The tasks --------------------------------------------------------------------------------------------------- */
 
 static void echo(int epoll) {
   Connection *all = open_all(epoll);
@@ -371,8 +386,7 @@ static int live(Connection *c) {
 }
 
 static void churn(int epoll) {
-  Connection *all = calloc((size_t)task.count, sizeof *all);
-  if (!all) fail("out of memory for connections");
+  Connection *all = make_connections(task.count);
   for (int i = 0; i < task.count; i++) start_life(&all[i], epoll);
   Window window = open_window(task.count);
   while (!is_over(&window)) {
@@ -387,6 +401,59 @@ static void churn(int epoll) {
     }
   }
   report("connections_s", &window);
+}
+
+/* Open connections, and wait until the server has them: who has sent the response may not be ready to broadcast yet. */
+static void open_listeners(Connection *some, int count, int epoll) {
+  static const unsigned char ping[] = {FIN | PING, MASKED, 0, 0, 0, 0}, pong[] = {FIN | PONG, 0};
+  open_some(some, count, epoll);
+  for (int i = 0; i < count; i++) say(&some[i], ping, sizeof ping);
+  for (int i = 0; i < count; i++) {
+    unsigned char answer[sizeof pong];
+    int ended = 0;
+    for (size_t got = 0; got < sizeof answer && !ended;)
+      got += wire_receive(&some[i].wire, answer + got, sizeof answer - got, &ended);
+    if (ended || memcmp(answer, pong, sizeof pong)) fail("the server did not answer a ping");
+  }
+}
+
+/* Have the first of some connections say something, and wait until all of them have heard it. */
+static long speak(Connection *some, int count, int epoll) {
+  double since = now();
+  for (int i = 0; i < count; i++) {
+    some[i].answered = 0;
+    some[i].sent = i ? bursts->size : 0;
+    some[i].since = since;
+  }
+  long heard = serve(some, 0);
+  while (heard < count) {
+    struct epoll_event events[EVENTS];
+    int n = epoll_wait(epoll, events, EVENTS, 1000);
+    for (int i = 0; i < n; i++) {
+      Connection *c = events[i].data.ptr;
+      if (c >= some && c < some + count) heard += serve(c, 0);
+    }
+    if (now() > since + STALL) fail("a message has come to %ld of %d: the server waits for the others", heard, count);
+  }
+  return heard;
+}
+
+static void broadcast(int epoll) {
+  Connection *all = make_connections(task.count), *stalled = make_connections(1);
+  open_listeners(all, 1, epoll);
+  if (task.stalled) {
+    size_t size = task.size;
+    open_listeners(stalled, 1, epoll);
+    task.size = FILLING;
+    make_burst();
+    for (int i = 0; i < FILLINGS; i++) speak(all, 1, epoll);
+    task.size = size;
+    make_burst();
+  }
+  open_listeners(all + 1, task.count - 1, epoll);
+  Window window = open_window(task.count);
+  while (!is_over(&window)) window.total += speak(all, task.count, epoll);
+  report("deliveries_s", &window);
 }
 
 /* --- The command line ------------------------------------------------------------------------------------------- */
@@ -407,18 +474,20 @@ static const char *find(int argc, char **argv, const char *name) {
 int main(int argc, char **argv) {
   const char *what = argc > 1 ? argv[1] : "";
   int is_echo = !strcmp(what, "echo"), is_churn = !strcmp(what, "churn"), is_hold = !strcmp(what, "hold");
+  int is_broadcast = !strcmp(what, "broadcast");
   if (!strcmp(what, "tls?")) return !wire_has_tls();
-  if (argc < (is_echo ? 7 : is_churn ? 5 : is_hold ? 4 : argc + 1)) {
-    fprintf(stderr, "usage: load echo|churn|hold PORT ...; the head of load.c says more\n");
+  if (argc < (is_echo ? 7 : is_broadcast ? 6 : is_churn ? 5 : is_hold ? 4 : argc + 1)) {
+    fprintf(stderr, "usage: load echo|churn|hold|broadcast PORT ...; the head of load.c says more\n");
     return 2;
   }
   task.port = atoi(argv[2]);
   task.count = atoi(argv[3]);
-  task.size = is_echo ? strtoull(argv[4], NULL, 10) : 64;
+  task.size = is_echo || is_broadcast ? strtoull(argv[4], NULL, 10) : 64;
   task.depth = is_echo ? atoi(argv[5]) : 1;
-  task.seconds = is_echo ? atof(argv[6]) : is_churn ? atof(argv[4]) : 0;
+  task.seconds = is_echo ? atof(argv[6]) : is_broadcast ? atof(argv[5]) : is_churn ? atof(argv[4]) : 0;
   task.tls = has(argc, argv, "tls");
   task.lengths = has(argc, argv, "lengths");
+  task.stalled = has(argc, argv, "stalled");
   const char *pid = find(argc, argv, "pid=");
   task.pid = pid ? atoi(pid) : 0;
   task.deflate = find(argc, argv, "deflate=");
@@ -438,5 +507,6 @@ int main(int argc, char **argv) {
   if (is_echo) echo(epoll);
   if (is_churn) churn(epoll);
   if (is_hold) hold(epoll);
+  if (is_broadcast) broadcast(epoll);
   return 0;
 }

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 import trustme
 
-from trio_ws import ConnectionLost, open_websocket_url
+from trio_ws import CloseReason, ConnectionLost, open_websocket_url
 
 CHECKOUT = Path(__file__).parent.parent.parent
 EXAMPLES = {path.stem: path.read_text("utf-8") for path in (CHECKOUT / "examples").glob("*.py")}
@@ -57,16 +57,17 @@ async def test_chat(port: int) -> None:
     url = f"ws://127.0.0.1:{port}/"
     async with (
         serving("chat_broadcast", port),
-        open_websocket_url(url) as ann,
-        open_websocket_url(url) as bob,
+        open_websocket_url(url + "ann") as ann,
+        open_websocket_url(url + "bob") as bob,
     ):
+        assert await ann.get_message() == "/bob has come"
         await ann.send_message("hello")
         assert await bob.get_message() == "hello"
         await bob.send_message("hello yourself")
         assert [await ann.get_message() for _ in range(2)] == ["hello", "hello yourself"]
 
 
-async def test_chat_cuts_off_who_does_not_listen(port: int, autojump_clock: trio.testing.MockClock) -> None:
+async def test_chat_sends_away_who_does_not_listen(port: int, autojump_clock: trio.testing.MockClock) -> None:
     autojump_clock.autojump_threshold = 0.05  # what the kernel moves takes real time
     url = f"ws://127.0.0.1:{port}/"
     began = trio.current_time()
@@ -78,9 +79,10 @@ async def test_chat_cuts_off_who_does_not_listen(port: int, autojump_clock: trio
         for _ in range(20):  # MiB: more than all buffers between here and the one who does not listen
             await talker.send_message(bytes(2**20))
             await talker.get_message()
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(ConnectionLost) as lost:
             async for _ in deaf:
                 pass
+    assert lost.value.reason == CloseReason(1013, "too slow")
     assert trio.current_time() - began < 10  # later it would have been taken for dead anyway
 
 
