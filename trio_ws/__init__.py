@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version as _version
 
 from ._accel import accelerated
+from ._bytestream import WebSocketStream
 from ._channel import MessageChannel, QueueStatistics
 from ._client import (
     connect_websocket,
@@ -81,6 +82,7 @@ __all__ = [
     "WebSocketConnection",
     "WebSocketRequest",
     "WebSocketServer",
+    "WebSocketStream",
     "__version__",
     "accelerated",
     "connect_websocket",

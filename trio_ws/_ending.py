@@ -9,6 +9,9 @@ to come back, for half of `disconnect_timeout` at most; the other half is for th
 Then nothing more is sent. A server half-closes and reads on until the peer's end, because closing a socket with unread
 data makes the kernel send a reset, which can destroy the close frame in flight; a client waits for the server to close
 (RFC 6455 7.1.1). What arrives in that time is dropped, `DRAIN_SIZE` bytes of it at most; the deadline stays.
+
+A side may also end its sending alone: then messages are received, and reading pauses for who does not take them, as
+before, until the peer's close frame. The peer's time for that does not run while reading is paused.
 """
 
 from __future__ import annotations
@@ -181,14 +184,17 @@ class Ending:
 
     def _answer_end(self) -> None:
         self.transport.write(self.protocol.send_answer())
-        self._end()
         self._finish()
 
-    def _end(self) -> None:
-        """Tell everyone who waits that nothing more comes, and that nothing more can be sent."""
-        self.inbox.close()
+    def _end_sending(self) -> None:
+        """Tell everyone who waits that nothing more can be sent."""
         self.outbox.wake()
         self.pings.end()
+
+    def _end(self) -> None:
+        """Tell everyone who waits that nothing more comes either."""
+        self._end_sending()
+        self.inbox.close()
         if self.pieces is not None:
             self.pieces.end()
             if self.pieces.dropped:
@@ -196,6 +202,7 @@ class Ending:
 
     def _finish(self) -> None:
         """Bring the transport to its end, now that both sides have said all."""
+        self._end()
         self._alarm.set(self._deadline)
         self.transport.resume_reading()
         clean = self.protocol.close_received is not None
@@ -212,6 +219,8 @@ class Ending:
             self._watch()
         elif phase is Phase.ANSWERING:
             self._answer_end()
+        elif not (self.inbox.closed or self.inbox.reading):
+            self._begin_end()  # the peer's end may lie behind what the application leaves unread
         elif trio.current_time() >= self._deadline:
             self.timed_out = phase is Phase.CLOSE_SENT
             self.abort(

@@ -23,5 +23,6 @@ cdef class Ending:
     cdef object _handle_eof(self)
     cdef object _peer_ended(self)
     cdef object _answer_end(self)
+    cdef object _end_sending(self)
     cdef object _end(self)
     cdef object _finish(self)

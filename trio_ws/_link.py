@@ -98,12 +98,12 @@ class Link(_ending.Ending):
     def _dispatch(self, events: list[Event]) -> None:
         for event in events:
             if type(event) is str or type(event) is bytes:  # cheaper than isinstance, and there are no others
-                if self.protocol.may_send:
+                if not self.inbox.closed:
                     self._unanswered = True
                     self.inbox.put(event)
             elif isinstance(event, Fragment):
                 self._unanswered = True
-                if self.pieces is not None and self.protocol.may_send:
+                if self.pieces is not None and not self.inbox.closed:
                     self.pieces.put(event)
                     if event.final:
                         self.pieces = None
@@ -117,8 +117,10 @@ class Link(_ending.Ending):
                 self._peer_ended()
 
     def _is_full(self) -> bool:
-        if self.protocol.phase is not Phase.OPEN or not self.inbox.full(
-            self.protocol.partial, self.pings.awaited
+        if (
+            not self.protocol.may_receive
+            or self.inbox.closed
+            or not self.inbox.full(self.protocol.partial, self.pings.awaited)
         ):
             return False
         # who waits for a message, or is about to, is never left waiting for the bound, however large the message is
@@ -146,9 +148,11 @@ class Link(_ending.Ending):
 
     def read_on(self) -> None:
         """Go on with what was read, then with reading."""
-        if self.protocol.phase is not Phase.OPEN:
+        if not self.protocol.may_receive or self.inbox.closed:
             return
         self.inbox.reading = True
+        if not self.protocol.may_send:
+            self._begin_end()  # of the peer's time for its end none has passed while we did not read
         self.pings.resumed = trio.current_time()
         self.transport.resume_reading()
         if self.protocol.more:
@@ -203,20 +207,30 @@ class Link(_ending.Ending):
     # The end
 
     def start_closing(self, code: int | None, reason: str | None) -> None:
-        """Send the close frame, or answer the peer's; what was received and not taken is dropped.
+        """End this side and drop what was received and not taken, with all that still comes.
 
         Raises:
             ValueError: the code or the reason cannot be sent.
         """
         encode_close(code, reason)
-        if not self.protocol.may_send:
-            return
-        self.inbox.discard()
+        if self.protocol.may_send or not self.inbox.closed:
+            self.inbox.discard()
+            self.end_sending(code, reason)
+            self._end()
+            if self.protocol.phase is Phase.CLOSE_SENT:
+                self.transport.resume_reading()
+                self._go_on()  # the peer's answer may have been read already
+
+    def end_sending(self, code: int | None, reason: str | None) -> None:
+        """Send the close frame, or answer the peer's. What comes before the peer's close frame is still received.
+
+        Raises:
+            ValueError: the code or the reason cannot be sent.
+        """
+        encode_close(code, reason)
         if self.protocol.phase is Phase.ANSWERING:
             self._answer_end()
-            return
-        self.transport.write(self.protocol.send_close(code, reason))
-        self._begin_end()
-        self._end()
-        self.transport.resume_reading()
-        self._go_on()  # the peer's answer may have been read already
+        elif self.protocol.may_send:
+            self.transport.write(self.protocol.send_close(code, reason))
+            self._begin_end()
+            self._end_sending()
