@@ -47,6 +47,7 @@ from .protocol import (
     Request,
     Response,
     State,
+    TextBytes,
 )
 
 __version__ = _version("trio_ws")
@@ -79,6 +80,7 @@ __all__ = [
     "ServerOptions",
     "SizeOptions",
     "State",
+    "TextBytes",
     "WebSocketConnection",
     "WebSocketRequest",
     "WebSocketServer",

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Unpack
 import trio
 
 from ._config import ClientConfig, ClientOptions
-from ._connection import WebSocketConnection, bind, masks
+from ._connection import WebSocketConnection, bind, class_of, masks
 from ._endpoint import tls_of
 from ._errors import ConnectionRejected, ConnectionTimeout, DisconnectionTimeout, HandshakeError
 from ._url import WebSocketURL, ascii_host, make_target, parse_url
-from .protocol import ClientHandshake, HandshakeFailed, HeadersLike, Response, encode_headers
+from .protocol import ChosenMasks, ClientHandshake, HandshakeFailed, HeadersLike, Response, encode_headers
 from .transport import dial_tcp, start_tls
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ def _prepare(
         origin=config.origin,
         subprotocols=config.subprotocols or (),
         extra_headers=_with_authorization(config.extra_headers or (), authorization),
-        extensions=config.extensions,
+        extensions=config.negotiable,
         limits=config.limits,
     )
 
@@ -278,8 +278,10 @@ async def _shake_hands(
         response = await _exchange(stream, handshake)
         if response.status != 101:
             raise ConnectionRejected(response.status, response.headers, response.body or None)
-        protocol, leftover = handshake.upgrade(masks=masks)
-        return WebSocketConnection(
+        generate = config.generate_mask
+        pool = masks if generate is None else ChosenMasks(generate)
+        protocol, leftover = handshake.upgrade(masks=pool)
+        return class_of(config)(
             nursery, stream, protocol, config, url=url, path=target, leftover=leftover, response=response
         )
     except BaseException:

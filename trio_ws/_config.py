@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, TypedDict
 
-from .protocol import SAME_ORIGIN, HeadersLike, Limits, OriginPolicy, PerMessageDeflate, Request, Response
+import trio
+
+from .protocol import (
+    SAME_ORIGIN,
+    ExtensionFactory,
+    HeadersLike,
+    Limits,
+    OriginPolicy,
+    PerMessageDeflate,
+    Request,
+    Response,
+)
 
 #: What `math.inf` stands for where a number of bytes is compared: more than any machine holds.
 UNLIMITED = 2**62
@@ -47,6 +58,14 @@ class ConductOptions(TypedDict, total=False):
             without. A client offers `PerMessageDeflate()` by default; a server declines by default, as compression
             takes memory of each connection, and must not be used for secrets beside what others can choose.
         auto_pong: whether pings are answered, which the protocol asks for; True by default, False is for test rigs.
+        on_ping: called with the payload of each ping, after it was answered; None by default. A plain function, which
+            must not block; what it raises is logged, and touches nothing else.
+        on_pong: the same for each pong, whoever asked for it.
+        text_as_bytes: whether text messages are received as `TextBytes`, UTF-8 that was checked, instead of `str`; False
+            by default.
+        extensions: extensions besides permessage-deflate that may be agreed on; none by default. They take part in the
+            handshake alone: the reserved bits of frames belong to permessage-deflate.
+        websocket_class: the subclass of `WebSocketConnection` that connections are to be of.
     """
 
     message_queue_bytes: float
@@ -56,6 +75,11 @@ class ConductOptions(TypedDict, total=False):
     ping_timeout: float | None
     compression: PerMessageDeflate | None
     auto_pong: bool
+    on_ping: Callable[[bytes], object] | None
+    on_pong: Callable[[bytes], object] | None
+    text_as_bytes: bool
+    extensions: Sequence[ExtensionFactory]
+    websocket_class: type[trio.abc.Channel[str | bytes]] | None
 
 
 class ConnectionOptions(SizeOptions, ConductOptions, total=False):
@@ -71,6 +95,8 @@ class ClientOptions(ConnectionOptions, total=False):
         origin: the `Origin` to send; none by default, as is right for whatever is not a browser.
         protocol_version: 13 by default; 8 for servers from before RFC 6455.
         connect_timeout: seconds that TCP, TLS and the handshake may take together, 10 by default.
+        generate_mask: returns four bytes, the mask of one frame. None, the default, is the system's generator; anything
+            else is for tests, for masks that can be foretold protect no proxy on the way (RFC 6455 10.3).
     """
 
     subprotocols: Iterable[str] | None
@@ -78,6 +104,7 @@ class ClientOptions(ConnectionOptions, total=False):
     origin: str | None
     protocol_version: int
     connect_timeout: float
+    generate_mask: Callable[[], bytes] | None
 
 
 class AcceptOptions(ConductOptions, total=False):
@@ -123,6 +150,11 @@ class Config:
     ping_timeout: float | None = 20.0
     compression: PerMessageDeflate | None = None
     auto_pong: bool = True
+    on_ping: Callable[[bytes], object] | None = None
+    on_pong: Callable[[bytes], object] | None = None
+    text_as_bytes: bool = False
+    extensions: Sequence[ExtensionFactory] = ()
+    websocket_class: type[trio.abc.Channel[str | bytes]] | None = None
     #: What the protocol core is to allow the peer.
     limits: Limits = field(init=False)
 
@@ -133,13 +165,17 @@ class Config:
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), 0, at_least=False)
         _check_compression(self.compression)
+        _check_extensions(self.extensions)
+        _check_class(self.websocket_class)
+        _check_callable("on_ping", self.on_ping)
+        _check_callable("on_pong", self.on_pong)
         size = int(min(self.max_message_size, UNLIMITED))
         object.__setattr__(self, "limits", Limits(max_message_size=size, max_fragments=self.max_fragments))
 
     @property
-    def extensions(self) -> tuple[PerMessageDeflate, ...]:
-        """What may be agreed on with the peer."""
-        return () if self.compression is None else (self.compression,)
+    def negotiable(self) -> tuple[ExtensionFactory, ...]:
+        """What may be agreed on with the peer, best first."""
+        return (*(() if self.compression is None else (self.compression,)), *self.extensions)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
@@ -165,9 +201,11 @@ class ClientConfig(Config):
     origin: str | None = None
     protocol_version: int = 13
     connect_timeout: float = 10.0
+    generate_mask: Callable[[], bytes] | None = None
 
     def __post_init__(self) -> None:
         Config.__post_init__(self)
+        _check_callable("generate_mask", self.generate_mask)
         _check("connect_timeout", self.connect_timeout, 0, at_least=True)
 
 
@@ -194,6 +232,24 @@ class ServerConfig(Config):
 def _check_compression(value: object) -> None:
     if not isinstance(value, PerMessageDeflate | None):
         raise TypeError(f"compression is a PerMessageDeflate or None, not {value!r}")
+
+
+def _check_extensions(factories: Sequence[ExtensionFactory]) -> None:
+    names = [factory.name for factory in factories]
+    if DEFAULT_OFFER.name in names:
+        raise ValueError(f"{DEFAULT_OFFER.name} is what compression is for")
+    if len(set(names)) < len(names):
+        raise ValueError(f"each extension may be there once: {', '.join(names)}")
+
+
+def _check_class(value: object) -> None:
+    if value is not None and not (isinstance(value, type) and issubclass(value, trio.abc.Channel)):
+        raise TypeError(f"websocket_class is a subclass of WebSocketConnection, not {value!r}")
+
+
+def _check_callable(name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} is a function, not {value!r}")
 
 
 def _check(name: str, value: Any, least: float, *, at_least: bool) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 from types import CoroutineType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import trio
 from trio.lowlevel import checkpoint_if_cancelled
@@ -76,7 +76,6 @@ class WebSocketConnection(ConnectionFacts, trio.abc.Channel["str | bytes"]):
         response: Response | None = None,
         on_gone: Callable[[], None] | None = None,
     ) -> None:
-        self._id = next(self.CONNECTION_ID)
         self._addresses = addresses or endpoints(stream)
         self.url = url
         self.path = path
@@ -84,7 +83,7 @@ class WebSocketConnection(ConnectionFacts, trio.abc.Channel["str | bytes"]):
         self.response = response
         size = config.receive_buffer_size
         transport = make_transport(stream) if size is None else make_transport(stream, read_size=size)
-        self._link = Link(protocol, transport, config, masks.take, on_gone)
+        self._link = Link(protocol, transport, config, masks.take, next(self.CONNECTION_ID), on_gone)
         self._link.start(nursery, leftover)
 
     @property
@@ -307,6 +306,11 @@ class WebSocketConnection(ConnectionFacts, trio.abc.Channel["str | bytes"]):
         """Cut the connection at once, without a word to the peer and without waiting. Idempotent."""
         self._link.inbox.discard()
         self._link.abort(None)
+
+
+def class_of(config: Config) -> type[WebSocketConnection]:
+    """Return the class that connections are to be of."""
+    return cast("type[WebSocketConnection] | None", config.websocket_class) or WebSocketConnection
 
 
 def bind(nursery: trio.Nursery, connection: WebSocketConnection) -> None:

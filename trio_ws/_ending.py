@@ -51,6 +51,7 @@ class Ending:
         transport: not started yet.
         config: the options.
         token: returns four unpredictable bytes, the payload of a ping.
+        number: what tells it from other connections in the log.
         on_gone: called when the connection is over.
     """
 
@@ -61,6 +62,7 @@ class Ending:
         "_deadline",
         "_drained",
         "_eof",
+        "_number",
         "_on_gone",
         "_over",
         "_unanswered",
@@ -80,6 +82,7 @@ class Ending:
         transport: Transport,
         config: Config,
         token: Callable[[], bytes],
+        number: int,
         on_gone: Callable[[], None] | None = None,
     ) -> None:
         self.protocol = protocol
@@ -91,6 +94,7 @@ class Ending:
         self.pieces: Pieces | None = None  # where a message goes that is being received in pieces
         self.pings = Pings(config, token)
         self.timed_out = False  # whether the peer left our close frame unanswered
+        self._number = number
         self._on_gone = on_gone
         self._config = config
         self._alarm = Alarm(self._ring)
@@ -99,6 +103,10 @@ class Ending:
         self._drained = 0
         self._deadline = 0.0  # of the end, once it has begun
         self._cause: Exception | None = None
+        protocol.text_as_bytes = config.text_as_bytes
+
+    def __str__(self) -> str:
+        return f"{self.protocol.role.value}-{self._number}"
 
     @property
     def over(self) -> trio.Event:

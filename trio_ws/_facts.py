@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class ConnectionFacts:
     """The facts about a connection, all of which can be asked at any time, also when it is over."""
 
-    __slots__ = ("_addresses", "_id", "_link", "path", "request", "response", "url")
+    __slots__ = ("_addresses", "_link", "path", "request", "response", "url")
 
     #: The path and query that was asked for, such as ``/chat?room=1``.
     path: str
@@ -26,7 +26,6 @@ class ConnectionFacts:
     #: The server's answer to it; on the client only.
     response: Response | None
 
-    _id: int
     _addresses: tuple[Endpoint | str, Endpoint | str]
     _link: Link
 
@@ -111,7 +110,7 @@ class ConnectionFacts:
         return self._link.transport.buffered
 
     def __str__(self) -> str:
-        return f"{'client' if self.is_client else 'server'}-{self._id}"
+        return str(self._link)
 
     def __repr__(self) -> str:
         link = self._link

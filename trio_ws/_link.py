@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from . import _ending
-from .protocol import Event, Fragment, Phase, Ping, Pong, Protocol, encode_close
-from .transport import HIGH_WATER
+from .protocol import Event, Fragment, Phase, Ping, Pong, Protocol, TextBytes, encode_close
+from .transport import HIGH_WATER, log_failure
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -34,6 +34,7 @@ class Link(_ending.Ending):
         transport: not started yet.
         config: the options.
         token: returns four unpredictable bytes, the payload of a ping.
+        number: what tells it from other connections in the log.
         on_gone: called when the connection is over.
     """
 
@@ -45,9 +46,10 @@ class Link(_ending.Ending):
         transport: Transport,
         config: Config,
         token: Callable[[], bytes],
+        number: int,
         on_gone: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(protocol, transport, config, token, on_gone)
+        super().__init__(protocol, transport, config, token, number, on_gone)
         self._asked = False  # whether the inbox is asking for a message right now
 
     def start(self, nursery: trio.Nursery, leftover: bytes) -> None:
@@ -97,7 +99,8 @@ class Link(_ending.Ending):
 
     def _dispatch(self, events: list[Event]) -> None:
         for event in events:
-            if type(event) is str or type(event) is bytes:  # cheaper than isinstance, and there are no others
+            # cheaper than isinstance, and there are no others
+            if type(event) is str or type(event) is bytes or type(event) is TextBytes:
                 if not self.inbox.closed:
                     self._unanswered = True
                     self.inbox.put(event)
@@ -110,11 +113,21 @@ class Link(_ending.Ending):
             elif isinstance(event, Ping):
                 if self._config.auto_pong:
                     self.outbox.answer_ping(event.payload)
+                self._tell(self._config.on_ping, event.payload)
             elif isinstance(event, Pong):
                 self.pings.answered(event.payload)
+                self._tell(self._config.on_pong, event.payload)
             else:
                 self._cause = self.protocol.violation
                 self._peer_ended()
+
+    def _tell(self, hook: Callable[[bytes], object] | None, payload: bytes) -> None:
+        """Call a function of the application's, whose failure is its own."""
+        if hook is not None:
+            try:
+                hook(payload)
+            except Exception as exc:  # noqa: BLE001 - see above
+                log_failure(f"{self}: on_ping or on_pong failed", exc)
 
     def _is_full(self) -> bool:
         if (

@@ -199,4 +199,5 @@ async def recoded_pieces(
                 yield recoded(piece, binary)
             else:
                 yield decoder.decode(piece.encode() if isinstance(piece, str) else bytes(piece))
-    yield decoder.decode(b"", True)
+    if not binary:
+        yield decoder.decode(b"", True)  # mostly empty, but what makes a message of no pieces one of text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Unpack
 import trio
 
 from ._config import AcceptOptions, ServerConfig
-from ._connection import WebSocketConnection, bind, masks
+from ._connection import WebSocketConnection, bind, class_of, masks
 from ._endpoint import Endpoint, endpoints, tls_of
 from ._errors import ConnectionTimeout, HandshakeError
 from .protocol import HandshakeFailed, Headers, Response, ServerHandshake, encode_headers
@@ -127,7 +127,7 @@ class WebSocketRequest:
     def _connect(self, asking: _Asking, protocol: Protocol, leftover: bytes) -> WebSocketConnection:
         scheme = "wss" if tls_of(asking.stream) else "ws"
         host = self.request.headers.get("host", "")
-        return WebSocketConnection(
+        return class_of(asking.config)(
             asking.nursery,
             asking.stream,
             protocol,
@@ -233,7 +233,7 @@ async def receive_request(
 
     Cancellation: the client is told 503 if that can be said at once, and the stream is closed.
     """
-    handshake = ServerHandshake(limits=config.limits, origins=config.origins, extensions=config.extensions)
+    handshake = ServerHandshake(limits=config.limits, origins=config.origins, extensions=config.negotiable)
     try:
         await trio.lowlevel.checkpoint_if_cancelled()
         failure = await _read_head(stream, handshake, config.connect_timeout)

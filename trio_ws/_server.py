@@ -236,7 +236,7 @@ class WebSocketServer:
         """End the connection as befits how the handler ended, and raise what is meant for somebody outside."""
         failure, interruption = _failure(exc, request), _interruption(exc)
         if failure is not None:
-            log_failure("a connection's handler failed", failure)
+            log_failure(f"the handler of {request.connection or request.path} failed", failure)
         if interruption is None:
             await _end(request, 1011, 500)
         elif not _is_over(request):

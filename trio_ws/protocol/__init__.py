@@ -7,7 +7,7 @@ from ._close import CloseCode, CloseReason, encode_close, may_be_sent
 from ._compressors import Deflater
 from ._deflate import AgreedDeflate, PerMessageDeflate
 from ._errors import ERRORS, LocalProtocolError, ProtocolError, RemoteProtocolError
-from ._events import Close, Event, Fragment, Ping, Pong
+from ._events import Close, Event, Fragment, Ping, Pong, TextBytes
 from ._handshake import HandshakeFailed, Request, Response
 from ._handshake_client import ClientHandshake
 from ._handshake_server import SAME_ORIGIN, OriginPolicy, ServerHandshake
@@ -23,13 +23,14 @@ from ._headers import (
 )
 from ._limits import Limits
 from ._liveness import Liveness, PingLedger, Verdict
-from ._mask import MaskPool
+from ._mask import ChosenMasks, MaskPool
 from ._state import Input, Phase, Role, State
 
 __all__ = [
     "ERRORS",
     "SAME_ORIGIN",
     "AgreedDeflate",
+    "ChosenMasks",
     "ClientHandshake",
     "Close",
     "CloseCode",
@@ -62,6 +63,7 @@ __all__ = [
     "Role",
     "ServerHandshake",
     "State",
+    "TextBytes",
     "Verdict",
     "apply_mask",
     "encode_close",
