@@ -38,7 +38,7 @@ TRANSPORT = (
     "_accepted, _polled > _proxy_protocol > __init__",
 )
 CONNECTION = (
-    "_errors, _timers, _endpoint, _sendable, _prepared, _config > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _ending > _link > _sending > _connection > _bytestream",
+    "_errors, _timers, _endpoint, _sendable, _prepared, _config > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _ending > _link > _sending > _facts > _connection > _bytestream",
     "_inbox_c > _ending_c > _link_c > _connection",
     "_errors > _credentials > _config",
 )

@@ -35,7 +35,8 @@ def _documented(module: ModuleType) -> Iterator[tuple[str, Any]]:
         value = getattr(module, name)
         if inspect.isclass(value):
             yield f"{module.__name__}.{name}", value
-            for member, raw in vars(value).items():
+            ours = [base for base in value.__mro__ if base.__module__.startswith("trio_ws.")]
+            for member, raw in {key: raw for base in ours for key, raw in vars(base).items()}.items():
                 if not member.startswith("_") and (inspect.isroutine(raw) or isinstance(raw, property)):
                     yield f"{module.__name__}.{name}.{member}", raw
         elif inspect.isroutine(value):

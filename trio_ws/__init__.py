@@ -7,6 +7,7 @@ from importlib.metadata import version as _version
 from ._accel import accelerated
 from ._auth import basic_auth
 from ._broadcast import BroadcastResult, Latest, Wait, broadcast
+from ._bytestream import WebSocketStream
 from ._channel import MessageChannel, QueueStatistics
 from ._client import (
     connect_websocket,
@@ -60,6 +61,7 @@ from .protocol import (
     Request,
     Response,
     State,
+    TextBytes,
     set_cookie,
 )
 
@@ -103,12 +105,14 @@ __all__ = [
     "ServerOptions",
     "SizeOptions",
     "State",
+    "TextBytes",
     "TooManyRedirects",
     "UpgradeOptions",
     "Wait",
     "WebSocketConnection",
     "WebSocketRequest",
     "WebSocketServer",
+    "WebSocketStream",
     "WorkerFailed",
     "__version__",
     "accelerated",

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict
 
 import trio
 
 from ._credentials import caller_headers
-from .protocol import SAME_ORIGIN, HeadersLike, Limits, OriginPolicy, PerMessageDeflate, Request, Response
+from .protocol import (
+    SAME_ORIGIN,
+    ExtensionFactory,
+    HeadersLike,
+    Limits,
+    OriginPolicy,
+    PerMessageDeflate,
+    Request,
+    Response,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -53,9 +62,18 @@ class ConductOptions(TypedDict, total=False):
         ping_timeout: seconds without progress after such a ping until the connection is terminated; 20 by default,
             None terminates nobody.
         compression: on what terms messages are compressed if the peer agrees (permessage-deflate, RFC 7692): True stands
-            for `PerMessageDeflate()`, False and None do without. A client offers `PerMessageDeflate()` by default; a server declines by default, as compression
-            takes memory of each connection, and must not be used for secrets beside what others can choose.
+            for `PerMessageDeflate()`, False and None do without. True is a client's default. A server declines by
+            default, as compression takes memory of each connection, and must not be used for secrets beside what
+            others can choose.
         auto_pong: whether pings are answered, which the protocol asks for; True by default, False is for test rigs.
+        on_ping: called with the payload of each ping, after it was answered; None by default. A plain function, which
+            must not block; what it raises is logged, and touches nothing else.
+        on_pong: the same for each pong, whoever asked for it.
+        text_as_bytes: whether text messages are received as `TextBytes`, UTF-8 that was checked, instead of `str`; False
+            by default.
+        extensions: extensions besides permessage-deflate that may be agreed on; none by default. They take part in the
+            handshake alone: the reserved bits of frames belong to permessage-deflate.
+        websocket_class: the subclass of `WebSocketConnection` that connections are to be of.
     """
 
     message_queue_bytes: float
@@ -65,6 +83,11 @@ class ConductOptions(TypedDict, total=False):
     ping_timeout: float | None
     compression: PerMessageDeflate | bool | None
     auto_pong: bool
+    on_ping: Callable[[bytes], object] | None
+    on_pong: Callable[[bytes], object] | None
+    text_as_bytes: bool
+    extensions: Sequence[ExtensionFactory]
+    websocket_class: type[trio.abc.Channel[str | bytes]] | None
 
 
 class ConnectionOptions(SizeOptions, ConductOptions, total=False):
@@ -87,6 +110,8 @@ class HandshakeOptions(ConnectionOptions, total=False):
             otherwise under the same name. So a token that is valid for a moment can be made in that moment.
         connect_timeout: seconds that TCP, TLS and the handshake may take together, those of all redirects included; 10
             by default.
+        generate_mask: returns four bytes, the mask of one frame. None, the default, is the system's generator; anything
+            else is for tests, for masks that can be foretold protect no proxy on the way (RFC 6455 10.3).
     """
 
     subprotocols: Iterable[str] | None
@@ -97,6 +122,7 @@ class HandshakeOptions(ConnectionOptions, total=False):
     protocol_version: int
     prepare_request: Callable[[Request], Awaitable[HeadersLike | None]] | None
     connect_timeout: float
+    generate_mask: Callable[[], bytes] | None
 
 
 class ClientOptions(HandshakeOptions, total=False):
@@ -190,6 +216,11 @@ class Config:
     ping_timeout: float | None = 20.0
     compression: PerMessageDeflate | bool | None = None
     auto_pong: bool = True
+    on_ping: Callable[[bytes], object] | None = None
+    on_pong: Callable[[bytes], object] | None = None
+    text_as_bytes: bool = False
+    extensions: Sequence[ExtensionFactory] = ()
+    websocket_class: type[trio.abc.Channel[str | bytes]] | None = None
     #: The terms that `compression` stands for.
     deflate: PerMessageDeflate | None = field(init=False)
     #: What the protocol core is to allow the peer.
@@ -202,13 +233,17 @@ class Config:
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), 0, at_least=False)
         object.__setattr__(self, "deflate", _deflate(self.compression))
+        _check_extensions(self.extensions)
+        _check_class(self.websocket_class)
+        _check_callable("on_ping", self.on_ping)
+        _check_callable("on_pong", self.on_pong)
         size = int(min(self.max_message_size, UNLIMITED))
         object.__setattr__(self, "limits", Limits(max_message_size=size, max_fragments=self.max_fragments))
 
     @property
-    def extensions(self) -> tuple[PerMessageDeflate, ...]:
-        """What may be agreed on with the peer."""
-        return () if self.deflate is None else (self.deflate,)
+    def negotiable(self) -> tuple[ExtensionFactory, ...]:
+        """What may be agreed on with the peer, best first."""
+        return (*(() if self.deflate is None else (self.deflate,)), *self.extensions)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
@@ -237,6 +272,7 @@ class ClientConfig(Config):
     protocol_version: int = 13
     prepare_request: Callable[[Request], Awaitable[HeadersLike | None]] | None = None
     connect_timeout: float = 10.0
+    generate_mask: Callable[[], bytes] | None = None
     max_redirects: int = 0
     redirect_headers: Iterable[str] = ()
     on_redirect: Callable[[str, Response], object] | None = None
@@ -264,6 +300,7 @@ class ClientConfig(Config):
             raise ValueError(
                 f"{' and '.join(self.ways)} exclude each other: each says how to get to the server"
             )
+        _check_callable("generate_mask", self.generate_mask)
         _check_proxy(self.proxy)
         _check_auth(self.auth)
         headers = caller_headers(self.extra_headers or (), self.auth, self.cookies or {})
@@ -338,6 +375,24 @@ def _deflate(compression: PerMessageDeflate | bool | None) -> PerMessageDeflate 
 def _check_proxy(value: object) -> None:
     if not isinstance(value, str | bool | None):
         raise TypeError("proxy is a URL, True for the environment's, or None for none")
+
+
+def _check_extensions(factories: Sequence[ExtensionFactory]) -> None:
+    names = [factory.name for factory in factories]
+    if DEFAULT_OFFER.name in names:
+        raise ValueError(f"{DEFAULT_OFFER.name} is what compression is for")
+    if len(set(names)) < len(names):
+        raise ValueError(f"each extension may be there once: {', '.join(names)}")
+
+
+def _check_class(value: object) -> None:
+    if value is not None and not (isinstance(value, type) and issubclass(value, trio.abc.Channel)):
+        raise TypeError(f"websocket_class is a subclass of WebSocketConnection, not {value!r}")
+
+
+def _check_callable(name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} is a function, not {value!r}")
 
 
 def _check(name: str, value: Any, least: float, *, at_least: bool) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 from types import CoroutineType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import trio
 from trio.lowlevel import checkpoint_if_cancelled
@@ -15,11 +15,12 @@ from trio.lowlevel import checkpoint_if_cancelled
 from ._accel import accelerated
 from ._channel import MessageChannel, receive, rest
 from ._endpoint import Endpoint, endpoints
-from ._pieces import MessageStream, each_of
+from ._facts import ConnectionFacts
+from ._pieces import MessageStream, each_of, recoded_pieces
 from ._prepared import PreparedMessage
-from ._sendable import check_message, control_payload
+from ._sendable import check_message, control_payload, recoded, sendable_code
 from ._sending import send_compressed, send_pieces, send_prepared
-from .protocol import CloseReason, Headers, MaskPool, Phase, Protocol, Request, Response, Role, State
+from .protocol import MaskPool, Protocol, Request, Response
 from .transport import HIGH_WATER, make_transport
 
 if TYPE_CHECKING or not accelerated:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ._config import Config
-    from .protocol import Extension
 
 #: One store of random bytes for all connections of the process.
 masks = MaskPool(os.urandom)
@@ -39,7 +39,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=masks.forget)
 
 
-class WebSocketConnection(trio.abc.Channel["str | bytes"]):
+class WebSocketConnection(ConnectionFacts, trio.abc.Channel["str | bytes"]):
     """An open WebSocket connection: a Trio channel of `str` (text) and `bytes` (binary) messages.
 
     Connections are made by `open_websocket_url` and its kin, and on the server by `WebSocketRequest.accept`.
@@ -60,23 +60,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
     __slots__ = (
         "__dict__",  # users hang their own attributes on connections; it costs nothing until they do
         "__weakref__",
-        "_addresses",
-        "_id",
-        "_link",
-        "path",
-        "request",
-        "response",
-        "url",
     )
-
-    #: The path and query that was asked for, such as ``/chat?room=1``.
-    path: str
-    #: The URL that was connected to; on a server the one that was asked for.
-    url: str
-    #: The client's request; on the server only.
-    request: Request | None
-    #: The server's answer to it; on the client only.
-    response: Response | None
 
     def __init__(
         self,
@@ -93,7 +77,6 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         response: Response | None = None,
         on_gone: Callable[[], None] | None = None,
     ) -> None:
-        self._id = next(self.CONNECTION_ID)
         self._addresses = addresses or endpoints(stream)
         self.url = url
         self.path = path
@@ -101,70 +84,8 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         self.response = response
         size = config.receive_buffer_size
         transport = make_transport(stream) if size is None else make_transport(stream, read_size=size)
-        self._link = Link(protocol, transport, config, masks.take, on_gone)
+        self._link = Link(protocol, transport, config, masks.take, next(self.CONNECTION_ID), on_gone)
         self._link.start(nursery, leftover)
-
-    # What it is
-
-    @property
-    def state(self) -> State:
-        """`State.OPEN`, `State.CLOSING` or `State.CLOSED`, numbered as a browser's ``readyState``."""
-        return self._link.protocol.state
-
-    @property
-    def closed(self) -> CloseReason | None:
-        """None while messages can be sent, else why not: the peer's close frame, ours, or 1006 for a broken connection."""
-        return self._link.closed
-
-    @property
-    def is_client(self) -> bool:
-        """Whether this is the client's side."""
-        return self._link.protocol.role is Role.CLIENT
-
-    @property
-    def is_server(self) -> bool:
-        """Whether this is the server's side."""
-        return self._link.protocol.role is Role.SERVER
-
-    @property
-    def local(self) -> Endpoint | str:
-        """This end: an `Endpoint`, the path of a Unix socket, or the `repr` of a stream that is neither."""
-        return self._addresses[0]
-
-    @property
-    def remote(self) -> Endpoint | str:
-        """The peer's end, in the same forms as `local`; empty for a peer without a name.
-
-        Behind a proxy it is the proxy's.
-        """
-        return self._addresses[1]
-
-    @property
-    def subprotocol(self) -> str | None:
-        """The subprotocol agreed on, or None."""
-        return self._link.protocol.subprotocol
-
-    @property
-    def extensions(self) -> tuple[Extension, ...]:
-        """The extensions agreed on."""
-        return self._link.protocol.extensions
-
-    @property
-    def handshake_headers(self) -> Headers:
-        """The peer's handshake headers, without those that every handshake has."""
-        message = self.request or self.response
-        headers = message.headers if message else ()
-        return Headers(pair for pair in headers if pair[0] not in HANDSHAKE_HEADERS)
-
-    @property
-    def latency(self) -> float | None:
-        """The last round-trip time in seconds, measured by a ping, or None before the first pong."""
-        return self._link.pings.latency
-
-    @property
-    def buffered_amount(self) -> int:
-        """Bytes sent, frame headers included, that the kernel has not accepted yet."""
-        return self._link.transport.buffered
 
     @property
     def messages(self) -> MessageChannel:
@@ -174,28 +95,14 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         """
         return MessageChannel(self._link)
 
-    def __str__(self) -> str:
-        return f"{'client' if self.is_client else 'server'}-{self._id}"
-
-    def __repr__(self) -> str:
-        link = self._link
-        parts = [str(self), self.url, self.state.name]
-        if link.protocol.phase is Phase.ANSWERING:
-            parts.append("peer has ended its side")
-        if self.closed is not None:
-            parts.append(repr(self.closed))
-        if self.subprotocol is not None:
-            parts.append(f"subprotocol={self.subprotocol}")
-        parts.append(f"remote={self.remote.url if isinstance(self.remote, Endpoint) else self.remote}")
-        parts.append(f"queued={link.inbox.messages} buffered={self.buffered_amount}")
-        if self.latency is not None:
-            parts.append(f"latency={self.latency * 1000:.1f}ms")
-        return f"<{type(self).__name__} {' '.join(parts)}>"
-
     # Messages
 
     async def send_message(
-        self, message: str | Buffer | PreparedMessage, *, compress: bool | None = None
+        self,
+        message: str | Buffer | PreparedMessage,
+        *,
+        compress: bool | None = None,
+        binary: bool | None = None,
     ) -> None:
         """Send one message: `str` as text, any contiguous buffer (`bytes`, `array`, a numpy array) as binary.
 
@@ -206,10 +113,13 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
             message: what to send; a `PreparedMessage` says itself whether it is compressed.
             compress: whether to compress it, where both sides have agreed on compression. None decides by its size,
                 and False is for what must stay secret from those who see how long messages are.
+            binary: True sends a `str` as binary, in UTF-8; False sends a buffer, which must be UTF-8, as text. None, the
+                default, goes by the type.
 
         Raises:
             ConnectionClosed: the connection is closing or over.
-            ValueError: `message` is neither text nor a contiguous buffer, or is text that UTF-8 cannot encode.
+            ValueError: `message` is neither text nor a contiguous buffer, is text that UTF-8 cannot encode, or is to be
+                text and no UTF-8.
 
         Cancellation: nothing of the message was or will be sent.
         """
@@ -218,6 +128,8 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
                 await send_prepared(self._link, message, compress)
                 return
             check_message(message)
+        if binary is not None:
+            message = recoded(message, binary)
         link = self._link
         await checkpoint_if_cancelled()
         if link.send_in_turn(message, compress):
@@ -229,6 +141,16 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
             await send_compressed(link, link.contexts, message)
         else:
             link.send(message, compress)
+
+    async def wait_send_might_not_block(self) -> None:
+        """Wait until there is room for a message; whoever sends next takes it.
+
+        Raises:
+            ConnectionClosed: the connection is closing or over.
+
+        Cancellation: does nothing else.
+        """
+        await self._link.outbox.wait_room(self._link)
 
     async def get_message(self) -> str | bytes:
         """Receive the next message, waiting for it if need be.
@@ -262,6 +184,7 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         pieces: Iterable[str | Buffer] | AsyncIterable[str | Buffer],
         *,
         compress: bool | None = None,
+        binary: bool | None = None,
     ) -> None:
         """Send one message in pieces, a fragment each, as they come; all of them text, or all binary.
 
@@ -270,15 +193,18 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         Args:
             pieces: what to send.
             compress: as for `send_message`; None decides by the size of the first piece.
+            binary: as for `send_message`; pieces that are sent as text may be cut inside characters.
 
         Raises:
             ConnectionClosed: the connection is closing or over.
             TypeError: the pieces are not all text or all binary.
+            ValueError: they are to be text and no UTF-8.
 
         Cancellation: before the first piece nothing was sent; later the connection is closed with 1011, as is done
         when `pieces` raises, because half a message cannot be taken back.
         """
-        async with aclosing(each_of(pieces)) as each:
+        source = each_of(pieces) if binary is None else recoded_pieces(pieces, binary)
+        async with aclosing(source) as each:
             await send_pieces(self._link, each, compress)
 
     def receive_stream(self) -> MessageStream:
@@ -351,13 +277,31 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         Cancellation: the close frame was sent if there was room for it; the connection is cut.
         """
         link = self._link
-        link.start_closing(1000 if code in (1005, 1006, 1015) else code, reason)
+        link.start_closing(sendable_code(code), reason)
         try:
             await trio.lowlevel.checkpoint()
             await link.over.wait()
         except trio.Cancelled:
             link.abort(None)
             raise
+
+    async def end_sending(self, code: int | None = 1000, reason: str | None = None) -> None:
+        """Begin to close, behind all that was sent, and receive on: what the peer sends before its own close frame.
+
+        Most peers send no more than is under way, for they answer a close frame at once (RFC 6455 5.5.1). They get
+        ``disconnect_timeout`` seconds, in which time that messages wait unread does not count.
+
+        Args:
+            code: as for `aclose`.
+            reason: as for `aclose`.
+
+        Raises:
+            ValueError: the code or the reason cannot be sent; the connection stays as it was.
+
+        Cancellation: nothing was sent.
+        """
+        await trio.lowlevel.checkpoint()
+        self._link.end_sending(sendable_code(code), reason)
 
     async def wait_closed(self) -> None:
         """Wait until the connection is over, whoever ends it.
@@ -366,15 +310,15 @@ class WebSocketConnection(trio.abc.Channel["str | bytes"]):
         """
         await self._link.over.wait()
 
-    @property
-    def timed_out(self) -> bool:
-        """Whether the connection was cut because the peer left our close frame unanswered."""
-        return self._link.timed_out
-
     def terminate(self) -> None:
         """Cut the connection at once, without a word to the peer and without waiting. Idempotent."""
         self._link.inbox.discard()
         self._link.abort(None)
+
+
+def class_of(config: Config) -> type[WebSocketConnection]:
+    """Return the class that connections are to be of."""
+    return cast("type[WebSocketConnection] | None", config.websocket_class) or WebSocketConnection
 
 
 def bind(nursery: trio.Nursery, connection: WebSocketConnection) -> None:
@@ -392,10 +336,3 @@ def bind(nursery: trio.Nursery, connection: WebSocketConnection) -> None:
     except RuntimeError:
         connection.terminate()
         raise
-
-
-#: Header fields that are part of every handshake, and so say nothing about this one.
-HANDSHAKE_HEADERS = frozenset(
-    {b"connection", b"upgrade", b"host"}
-    | {b"sec-websocket-" + name for name in (b"accept", b"extensions", b"key", b"protocol", b"version")}
-)

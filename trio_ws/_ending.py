@@ -9,6 +9,9 @@ to come back, for half of `disconnect_timeout` at most; the other half is for th
 Then nothing more is sent. A server half-closes and reads on until the peer's end, because closing a socket with unread
 data makes the kernel send a reset, which can destroy the close frame in flight; a client waits for the server to close
 (RFC 6455 7.1.1). What arrives in that time is dropped, `DRAIN_SIZE` bytes of it at most; the deadline stays.
+
+A side may also end its sending alone: then messages are received, and reading pauses for who does not take them, as
+before, until the peer's close frame. The peer's time for that does not run while reading is paused.
 """
 
 from __future__ import annotations
@@ -48,6 +51,7 @@ class Ending:
         transport: not started yet.
         config: the options.
         token: returns four unpredictable bytes, the payload of a ping.
+        number: what tells it from other connections in the log.
         on_gone: called when the connection is over.
     """
 
@@ -58,6 +62,7 @@ class Ending:
         "_deadline",
         "_drained",
         "_eof",
+        "_number",
         "_on_gone",
         "_over",
         "_unanswered",
@@ -77,6 +82,7 @@ class Ending:
         transport: Transport,
         config: Config,
         token: Callable[[], bytes],
+        number: int,
         on_gone: Callable[[], None] | None = None,
     ) -> None:
         self.protocol = protocol
@@ -88,6 +94,7 @@ class Ending:
         self.pieces: Pieces | None = None  # where a message goes that is being received in pieces
         self.pings = Pings(config, token)
         self.timed_out = False  # whether the peer left our close frame unanswered
+        self._number = number
         self._on_gone = on_gone
         self._config = config
         self._alarm = Alarm(self._ring)
@@ -96,6 +103,10 @@ class Ending:
         self._drained = 0
         self._deadline = 0.0  # of the end, once it has begun
         self._cause: Exception | None = None
+        protocol.text_as_bytes = config.text_as_bytes
+
+    def __str__(self) -> str:
+        return f"{self.protocol.role.value}-{self._number}"
 
     @property
     def over(self) -> trio.Event:
@@ -181,14 +192,17 @@ class Ending:
 
     def _answer_end(self) -> None:
         self.transport.write(self.protocol.send_answer())
-        self._end()
         self._finish()
 
-    def _end(self) -> None:
-        """Tell everyone who waits that nothing more comes, and that nothing more can be sent."""
-        self.inbox.close()
+    def _end_sending(self) -> None:
+        """Tell everyone who waits that nothing more can be sent."""
         self.outbox.wake()
         self.pings.end()
+
+    def _end(self) -> None:
+        """Tell everyone who waits that nothing more comes either."""
+        self._end_sending()
+        self.inbox.close()
         if self.pieces is not None:
             self.pieces.end()
             if self.pieces.dropped:
@@ -196,6 +210,7 @@ class Ending:
 
     def _finish(self) -> None:
         """Bring the transport to its end, now that both sides have said all."""
+        self._end()
         self._alarm.set(self._deadline)
         self.transport.resume_reading()
         clean = self.protocol.close_received is not None
@@ -212,6 +227,8 @@ class Ending:
             self._watch()
         elif phase is Phase.ANSWERING:
             self._answer_end()
+        elif not (self.inbox.closed or self.inbox.reading):
+            self._begin_end()  # the peer's end may lie behind what the application leaves unread
         elif trio.current_time() >= self._deadline:
             self.timed_out = phase is Phase.CLOSE_SENT
             self.abort(

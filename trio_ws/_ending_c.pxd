@@ -12,7 +12,7 @@ cdef class Ending:
     cdef readonly bint timed_out
     cdef object _alarm, _cause, _config, _on_gone, _over
     cdef bint _eof, _unanswered
-    cdef Py_ssize_t _drained
+    cdef Py_ssize_t _drained, _number
     cdef double _deadline
 
     cpdef object closed_error(self)
@@ -23,5 +23,6 @@ cdef class Ending:
     cdef object _handle_eof(self)
     cdef object _peer_ended(self)
     cdef object _answer_end(self)
+    cdef object _end_sending(self)
     cdef object _end(self)
     cdef object _finish(self)

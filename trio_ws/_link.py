@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from . import _ending
-from .protocol import Event, Fragment, Phase, Ping, Pong, Protocol, encode_close
-from .transport import HIGH_WATER
+from .protocol import Event, Fragment, Phase, Ping, Pong, Protocol, TextBytes, encode_close
+from .transport import HIGH_WATER, log_failure
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -34,6 +34,7 @@ class Link(_ending.Ending):
         transport: not started yet.
         config: the options.
         token: returns four unpredictable bytes, the payload of a ping.
+        number: what tells it from other connections in the log.
         on_gone: called when the connection is over.
     """
 
@@ -45,9 +46,10 @@ class Link(_ending.Ending):
         transport: Transport,
         config: Config,
         token: Callable[[], bytes],
+        number: int,
         on_gone: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(protocol, transport, config, token, on_gone)
+        super().__init__(protocol, transport, config, token, number, on_gone)
         self._asked = False  # whether the inbox is asking for a message right now
 
     def start(self, nursery: trio.Nursery, leftover: bytes) -> None:
@@ -97,28 +99,41 @@ class Link(_ending.Ending):
 
     def _dispatch(self, events: list[Event]) -> None:
         for event in events:
-            if type(event) is str or type(event) is bytes:  # cheaper than isinstance, and there are no others
-                if self.protocol.may_send:
+            # cheaper than isinstance, and there are no others
+            if type(event) is str or type(event) is bytes or type(event) is TextBytes:
+                if not self.inbox.closed:
                     self._unanswered = True
                     self.inbox.put(event)
             elif isinstance(event, Fragment):
                 self._unanswered = True
-                if self.pieces is not None and self.protocol.may_send:
+                if self.pieces is not None and not self.inbox.closed:
                     self.pieces.put(event)
                     if event.final:
                         self.pieces = None
             elif isinstance(event, Ping):
                 if self._config.auto_pong:
                     self.outbox.answer_ping(event.payload)
+                self._tell(self._config.on_ping, event.payload)
             elif isinstance(event, Pong):
                 self.pings.answered(event.payload)
+                self._tell(self._config.on_pong, event.payload)
             else:
                 self._cause = self.protocol.violation
                 self._peer_ended()
 
+    def _tell(self, hook: Callable[[bytes], object] | None, payload: bytes) -> None:
+        """Call a function of the application's, whose failure is its own."""
+        if hook is not None:
+            try:
+                hook(payload)
+            except Exception as exc:  # noqa: BLE001 - see above
+                log_failure(f"{self}: on_ping or on_pong failed", exc)
+
     def _is_full(self) -> bool:
-        if self.protocol.phase is not Phase.OPEN or not self.inbox.full(
-            self.protocol.partial, self.pings.awaited
+        if (
+            not self.protocol.may_receive
+            or self.inbox.closed
+            or not self.inbox.full(self.protocol.partial, self.pings.awaited)
         ):
             return False
         # who waits for a message, or is about to, is never left waiting for the bound, however large the message is
@@ -146,9 +161,11 @@ class Link(_ending.Ending):
 
     def read_on(self) -> None:
         """Go on with what was read, then with reading."""
-        if self.protocol.phase is not Phase.OPEN:
+        if not self.protocol.may_receive or self.inbox.closed:
             return
         self.inbox.reading = True
+        if not self.protocol.may_send:
+            self._begin_end()  # of the peer's time for its end none has passed while we did not read
         self.pings.resumed = trio.current_time()
         self.transport.resume_reading()
         if self.protocol.more:
@@ -203,20 +220,30 @@ class Link(_ending.Ending):
     # The end
 
     def start_closing(self, code: int | None, reason: str | None) -> None:
-        """Send the close frame, or answer the peer's; what was received and not taken is dropped.
+        """End this side and drop what was received and not taken, with all that still comes.
 
         Raises:
             ValueError: the code or the reason cannot be sent.
         """
         encode_close(code, reason)
-        if not self.protocol.may_send:
-            return
-        self.inbox.discard()
+        if self.protocol.may_send or not self.inbox.closed:
+            self.inbox.discard()
+            self.end_sending(code, reason)
+            self._end()
+            if self.protocol.phase is Phase.CLOSE_SENT:
+                self.transport.resume_reading()
+                self._go_on()  # the peer's answer may have been read already
+
+    def end_sending(self, code: int | None, reason: str | None) -> None:
+        """Send the close frame, or answer the peer's. What comes before the peer's close frame is still received.
+
+        Raises:
+            ValueError: the code or the reason cannot be sent.
+        """
+        encode_close(code, reason)
         if self.protocol.phase is Phase.ANSWERING:
             self._answer_end()
-            return
-        self.transport.write(self.protocol.send_close(code, reason))
-        self._begin_end()
-        self._end()
-        self.transport.resume_reading()
-        self._go_on()  # the peer's answer may have been read already
+        elif self.protocol.may_send:
+            self.transport.write(self.protocol.send_close(code, reason))
+            self._begin_end()
+            self._end_sending()

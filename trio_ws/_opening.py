@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ._connection import WebSocketConnection, masks
+from ._connection import WebSocketConnection, class_of, masks
 from ._errors import HandshakeError
-from .protocol import ClientHandshake, HandshakeFailed, HeadersLike, Response, encode_headers
+from .protocol import ChosenMasks, ClientHandshake, HandshakeFailed, HeadersLike, Response, encode_headers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ class Opening:
             version=config.protocol_version,
             origin=config.origin,
             subprotocols=config.offers,
-            extensions=config.extensions,
+            extensions=config.negotiable,
             limits=config.limits,
         )
         self._handshake = self._make(extra_headers=headers)
@@ -65,8 +65,10 @@ class Opening:
             await self._prepare()
             response = await self._exchange(stream)
             if response.status == 101:
-                protocol, leftover = self._handshake.upgrade(masks=masks)
-                return WebSocketConnection(
+                generate = self._config.generate_mask
+                pool = masks if generate is None else ChosenMasks(generate)
+                protocol, leftover = self._handshake.upgrade(masks=pool)
+                return class_of(self._config)(
                     nursery,
                     stream,
                     protocol,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, AsyncIterable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from ._channel import receive_nowait, rest
 from ._inbox import memory_of
+from ._sendable import Utf8Decoder, recoded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -185,3 +186,18 @@ async def each_of(
     finally:
         if isinstance(pieces, AsyncGenerator):
             await pieces.aclose()
+
+
+async def recoded_pieces(
+    pieces: Iterable[str | Buffer] | AsyncIterable[str | Buffer], binary: bool
+) -> AsyncGenerator[str | Buffer]:
+    """Yield the pieces as binary, or as text, whatever they are themselves; of UTF-8 only whole characters."""
+    decoder = Utf8Decoder()
+    async with aclosing(each_of(pieces)) as each:
+        async for piece in each:
+            if binary:
+                yield recoded(piece, binary)
+            else:
+                yield decoder.decode(piece.encode() if isinstance(piece, str) else bytes(piece))
+    if not binary:
+        yield decoder.decode(b"", True)  # mostly empty, but what makes a message of no pieces one of text

@@ -129,7 +129,7 @@ async def receive_request(
 
     Cancellation: the client is told 503 if that can be said at once, and the stream is closed.
     """
-    handshake = ServerHandshake(limits=config.limits, origins=config.origins, extensions=config.extensions)
+    handshake = ServerHandshake(limits=config.limits, origins=config.origins, extensions=config.negotiable)
     remote, seconds = None, config.connect_timeout
     try:
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from ._connection import WebSocketConnection, bind, masks
+from ._connection import WebSocketConnection, bind, class_of, masks
 from ._endpoint import Endpoint, endpoints, tls_of
 from ._farewell import deliver, part
 from ._forwarded import client_of
@@ -135,7 +135,7 @@ class WebSocketRequest:
     def _connect(self, asking: _Asking, protocol: Protocol, leftover: bytes) -> WebSocketConnection:
         scheme = "wss" if tls_of(asking.stream) else "ws"
         host = self.request.headers.get("host", "")
-        return WebSocketConnection(
+        return class_of(asking.config)(
             asking.nursery,
             asking.stream,
             protocol,

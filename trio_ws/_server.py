@@ -312,7 +312,7 @@ class WebSocketServer:
         """End the connection as befits how the handler ended, and raise what is meant for somebody outside."""
         failure, interruption = failure_of(exc, request), interruption_of(exc)
         if failure is not None:
-            log_failure("a connection's handler failed", failure)
+            log_failure(f"the handler of {request.connection or request.path} failed", failure)
         if interruption is None:
             await end(request, 1011, 500)
         elif not is_over(request):

@@ -35,9 +35,10 @@ from trio_ws import (
     WebSocketConnection,
     WebSocketRequest,
     WebSocketServer,
+    WebSocketStream,
     WorkerFailed,
-    is_transient,
     basic_auth,
+    is_transient,
     open_websocket,
     open_websocket_url,
     reconnecting,
@@ -136,6 +137,7 @@ async def talking(ws: WebSocketConnection) -> None:
     await ws.send_message(memoryview(b"binary"))
     await ws.send_message(array.array("f", [1.0]))
     await ws.send_message("text", compress=False)
+    await ws.send_message(b"text", binary=False)
     await ws.send_message(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await ws.send_stream(["one", "two"])
     await ws.send_stream(chunk async for chunk in numbered())
@@ -156,6 +158,9 @@ async def numbered() -> AsyncIterator[bytes]:
 def attributes(ws: WebSocketConnection) -> None:
     assert_type(ws.state, State)
     assert_type(ws.closed, CloseReason | None)
+    assert_type(ws.close_code, int | None)
+    assert_type(ws.close_reason, str | None)
+    assert_type(ws.close_was_clean, bool)
     assert_type(ws.local, Endpoint | str)
     assert_type(ws.subprotocol, str | None)
     assert_type(ws.handshake_headers, Headers)
@@ -163,6 +168,20 @@ def attributes(ws: WebSocketConnection) -> None:
     assert_type(ws.messages, MessageChannel)
     assert_type(ws.request, Request | None)
     assert_type(ws.response, Response | None)
+
+
+class Named(WebSocketConnection):
+    name = "nobody"
+
+
+def options() -> None:
+    open_websocket_url("ws://example.org", websocket_class=Named, text_as_bytes=True, on_ping=print)
+    open_websocket_url("ws://example.org", generate_mask=lambda: bytes(4))
+    open_websocket_url("ws://example.org", websocket_class=str)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def as_stream(ws: WebSocketConnection) -> trio.abc.HalfCloseableStream:
+    return WebSocketStream(ws, text=True)
 
 
 def as_channel(ws: WebSocketConnection) -> trio.abc.Channel[str | bytes]:

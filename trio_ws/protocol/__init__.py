@@ -8,7 +8,7 @@ from ._compressors import Deflater, Recipe
 from ._cookies import set_cookie
 from ._deflate import AgreedDeflate, PerMessageDeflate
 from ._errors import ERRORS, LocalProtocolError, ProtocolError, RemoteProtocolError
-from ._events import Close, Event, Fragment, Ping, Pong
+from ._events import Close, Event, Fragment, Ping, Pong, TextBytes
 from ._handshake import HandshakeFailed, Request, Response
 from ._handshake_client import ClientHandshake
 from ._handshake_server import SAME_ORIGIN, OriginPolicy, ServerHandshake
@@ -25,13 +25,14 @@ from ._headers import (
 )
 from ._limits import Limits
 from ._liveness import Liveness, PingLedger, Verdict
-from ._mask import MaskPool
+from ._mask import ChosenMasks, MaskPool
 from ._state import Input, Phase, Role, State
 
 __all__ = [
     "ERRORS",
     "SAME_ORIGIN",
     "AgreedDeflate",
+    "ChosenMasks",
     "ClientHandshake",
     "Close",
     "CloseCode",
@@ -65,6 +66,7 @@ __all__ = [
     "Role",
     "ServerHandshake",
     "State",
+    "TextBytes",
     "Verdict",
     "apply_mask",
     "encode_close",

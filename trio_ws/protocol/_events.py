@@ -42,4 +42,13 @@ class Fragment:
     final: bool
 
 
+class TextBytes(bytes):
+    """A text message as it came, in UTF-8 that was checked: only the type tells it from a binary one.
+
+    It is sent like any other buffer, as binary, unless `binary=False` says otherwise.
+    """
+
+    __slots__ = ()
+
+
 Event: TypeAlias = str | bytes | Fragment | Ping | Pong | Close | RemoteProtocolError

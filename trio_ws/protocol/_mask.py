@@ -72,3 +72,28 @@ class MaskPool:
         """Drop the bytes in store, as a process must after a fork: its parent would hand out the same ones."""
         self._pool = b""
         self._position = 0
+
+
+class ChosenMasks(MaskPool):
+    """Masks from a function of somebody's own, for tests that foretell every byte; nobody else should.
+
+    Args:
+        generate: returns the four bytes of the next mask.
+    """
+
+    __slots__ = ("_generate",)
+
+    def __init__(self, generate: Callable[[], bytes]) -> None:
+        super().__init__(bytes)
+        self._generate = generate
+
+    def take(self) -> bytes:
+        """Return the next mask.
+
+        Raises:
+            ValueError: it is not four bytes.
+        """
+        mask = self._generate()
+        if type(mask) is not bytes or len(mask) != 4:
+            raise ValueError(f"a mask is four bytes, not {mask!r}")
+        return mask

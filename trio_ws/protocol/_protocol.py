@@ -14,7 +14,7 @@ from ._codec import Data
 from ._deflate import AgreedDeflate
 from ._encode import MAX_CONTROL_SIZE, OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG, RSV1
 from ._errors import LocalProtocolError, RemoteProtocolError
-from ._events import Close, Event
+from ._events import Close, Event, Fragment, TextBytes
 from ._limits import Limits
 from ._mask import MaskPool
 from ._state import MAY_RECEIVE, MAY_SEND, STATE_OF, TRANSITIONS, Input, Phase, Role, State
@@ -36,6 +36,9 @@ class Protocol:
         masks: where a client's masks come from; a server takes none.
         subprotocol: what the handshake agreed on.
         extensions: what the handshake agreed on.
+
+    Attributes:
+        text_as_bytes: whether text is received as `TextBytes` instead of `str`.
     """
 
     __slots__ = (
@@ -55,6 +58,7 @@ class Protocol:
         "phase",
         "role",
         "subprotocol",
+        "text_as_bytes",
         "violation",
     )
 
@@ -70,6 +74,7 @@ class Protocol:
         self.role = role
         self.subprotocol = subprotocol
         self.extensions = extensions
+        self.text_as_bytes = False
         self.phase = Phase.OPEN
         #: Whether the peer's bytes are looked at, and whether messages and pings may be sent.
         self.may_receive = self.may_send = True
@@ -117,7 +122,7 @@ class Protocol:
             elif isinstance(last, RemoteProtocolError):
                 self.violation = last
                 self._move(Input.RECEIVE_VIOLATION)
-        return events
+        return _with_text_as_bytes(events) if self.text_as_bytes else events
 
     def receive_eof(self) -> None:
         """Take note that the peer's bytes have ended. What `more` tells of must have been received before.
@@ -133,7 +138,7 @@ class Protocol:
             return []
         events = self._decoder.next_in_pieces()
         self.partial = self._decoder.partial
-        return events
+        return _with_text_as_bytes(events) if self.text_as_bytes else events
 
     def next_whole(self) -> bool:
         """Take `next_in_pieces` back if that message has not begun; return whether it was so."""
@@ -282,3 +287,16 @@ class Protocol:
 
     def _mask(self) -> bytes | None:
         return None if self._masks is None else self._masks.take()
+
+
+def _with_text_as_bytes(events: list[Event]) -> list[Event]:
+    """Encode text again: to check it is to decode it, and who does not ask for this pays nothing for it."""
+    encoded: list[Event] = []
+    for event in events:
+        if isinstance(event, str):
+            encoded.append(TextBytes(event.encode()))
+        elif isinstance(event, Fragment) and isinstance(event.data, str):
+            encoded.append(Fragment(TextBytes(event.data.encode()), event.final))
+        else:
+            encoded.append(event)
+    return encoded

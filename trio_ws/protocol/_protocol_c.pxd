@@ -9,6 +9,7 @@ cdef int OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG, MAX_CONTROL_SIZE
 @cython.final
 cdef class Protocol:
     cdef readonly bint may_receive, may_send, more
+    cdef public bint text_as_bytes
     cdef readonly Py_ssize_t partial
     cdef readonly object close_received, close_sent, extensions, phase, role, subprotocol, violation
     cdef object _masks

@@ -160,5 +160,5 @@ class Poller:
         try:
             transport.serve(flags)
         except Exception as exc:  # noqa: BLE001 - a receiver's failure ends its own connection only
-            log_failure("a receiver failed; its connection is aborted", exc)
+            log_failure(f"{transport} failed; its connection is aborted", exc)
             transport.lose(exc)

@@ -103,6 +103,9 @@ class SocketTransport(_base.Transport):
     def can_end(self) -> bool:
         return True
 
+    def __str__(self) -> str:
+        return str(self._receiver)
+
     def start(self, receiver: Receiver, nursery: trio.Nursery) -> None:
         assert self._stream is not None, "start() is called once"
         if self._stream.socket.fileno() == -1:
@@ -210,7 +213,7 @@ class SocketTransport(_base.Transport):
         try:
             self._receiver.connection_lost(exc)
         except Exception as failure:  # noqa: BLE001 - a receiver's failure ends its own connection only
-            log_failure("a receiver failed when its connection was lost", failure)
+            log_failure(f"{self} failed when its connection was lost", failure)
         self._error = None
         # nothing is told any more; else both would keep each other, until the collector comes by
         self._receiver = None  # type: ignore[assignment]  # `_phase` says so

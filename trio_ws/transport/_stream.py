@@ -266,7 +266,7 @@ class StreamTransport(Transport):
         try:
             method(*args)
         except Exception as exc:  # noqa: BLE001 - a receiver's failure ends its own connection only
-            log_failure("a receiver failed; its connection is aborted", exc)
+            log_failure(f"{self._receiver} failed; its connection is aborted", exc)
             self._abort(exc)
 
     def _lose(self) -> None:
