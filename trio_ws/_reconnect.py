@@ -143,18 +143,18 @@ def reconnecting(
 ) -> AbstractAsyncContextManager[Connections]:
     """Keep a client connected: the value of the ``async with`` block is iterated over, and gives connection after connection.
 
-    ```python
-    async with reconnecting("wss://example.org/feed") as connections:
-        async for ws in connections:
-            try:
-                async for message in ws:
-                    print(message)
-            except ConnectionClosed:
-                continue
-    ```
+    .. code-block:: python
+
+        async with reconnecting("wss://example.org/feed") as connections:
+            async for ws in connections:
+                try:
+                    async for message in ws:
+                        print(message)
+                except ConnectionClosed:
+                    continue
 
     The body of the loop runs with a fresh connection. Going on to the next one closes the one before, if it is not over,
-    and waits as `backoff` says; so does a clean end by the server. Leaving the loop is the way to stop, and the last
+    and waits as `backoff` says, also behind a clean end by the server. Leaving the loop is the way to stop, and the last
     connection stays open until the block is left.
 
     Args:

@@ -25,7 +25,8 @@ async def test_workers(tmp_path: Path) -> None:
         script = tmp_path / "server.py"
         script.write_text(SOURCE.replace("8765", str(port)))
         async with trio.open_nursery() as nursery:
-            start = partial(trio.run_process, stdout=subprocess.PIPE)
+            env = {**os.environ, "PYTHONUNBUFFERED": ""}  # else lines are written in parts, and mixed
+            start = partial(trio.run_process, stdout=subprocess.PIPE, env=env)
             process: trio.Process = await nursery.start(start, [sys.executable, script])
             assert process.stdout is not None
             count = len(os.sched_getaffinity(0))

@@ -770,23 +770,25 @@ async def test_what_else_on_connect_raises_comes_out() -> None:
 # Cancellation
 
 
+async def answer_and_end(at_work: set[object], request: WebSocketRequest) -> None:
+    """Send one message back, and end the connection if the client wants it to; be in the set meanwhile."""
+    at_work.add(request)
+    try:
+        ws = await request.accept()
+        await ws.send_message(await ws.get_message())
+        if await ws.get_message() == "end":
+            await ws.aclose()
+    finally:
+        at_work.discard(request)
+
+
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
 async def test_it_can_be_cancelled_at_any_moment(scheme: str) -> None:
     """Through two connections, the wait between them, and their ends: nothing is left, here or at the server."""
     server_context, context = contexts("127.0.0.1") if scheme == "wss" else (None, None)
     at_work: set[object] = set()
 
-    async def handler(request: WebSocketRequest) -> None:
-        at_work.add(request)
-        try:
-            ws = await request.accept()
-            await ws.send_message(await ws.get_message())
-            if await ws.get_message() == "end":
-                await ws.aclose()
-        finally:
-            at_work.discard(request)
-
-    async with serving_here(handler, server_context) as url:
+    async with serving_here(partial(answer_and_end, at_work), server_context) as url:
 
         async def attempt(canceller: Canceller) -> None:
             opened: list[WebSocketConnection] = []
@@ -807,6 +809,8 @@ async def test_it_can_be_cancelled_at_any_moment(scheme: str) -> None:
             began = trio.current_time()
             if await canceller.run(use):
                 assert trio.current_time() == canceller.when
+                if len(opened) == 2:  # behind all dialling
+                    assert isinstance(canceller.raised, trio.Cancelled)
             else:
                 assert trio.current_time() == began + 5
             assert all(ws.state is State.CLOSED for ws in opened)

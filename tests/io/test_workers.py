@@ -240,6 +240,7 @@ async def test_what_is_buffered_is_written_once(tmp_path: Path) -> None:
     program = """
 async def main(index):
     print("worker", index)
+sys.stdout = open(1, "w", buffering=8192, closefd=False)  # whatever PYTHONUNBUFFERED says
 print("before")
 run_workers(main, 2)
 """
