@@ -224,6 +224,12 @@ def test_no_byte_is_asked_for_that_may_be_of_something_else(
     assert (wanted == 0) == (seen == len(header))
 
 
+def test_what_is_too_long_is_not_waited_for() -> None:
+    for header in (version_2(b"", size=MAX_REST + 1), b"PROXY UNKNOWN " + b"x" * (MAX_LINE - 15)):
+        with pytest.raises(ProxyProtocolError):
+            missing(header)
+
+
 # On servers
 
 
