@@ -36,11 +36,13 @@ from ._errors import (
 from ._pieces import MessageStream
 from ._receiving import upgrade, wrap_server_stream
 from ._request import WebSocketRequest
-from ._server import WebSocketServer, serve_listeners, serve_websocket
+from ._server import WebSocketServer
+from ._serving import serve_listeners, serve_unix_websocket, serve_websocket
 from .protocol import (
     SAME_ORIGIN,
     CloseCode,
     CloseReason,
+    HandshakeFailed,
     Headers,
     PerMessageDeflate,
     ProtocolError,
@@ -68,6 +70,7 @@ __all__ = [
     "DisconnectionTimeout",
     "Endpoint",
     "HandshakeError",
+    "HandshakeFailed",
     "Headers",
     "MessageChannel",
     "MessageStream",
@@ -91,6 +94,7 @@ __all__ = [
     "open_websocket",
     "open_websocket_url",
     "serve_listeners",
+    "serve_unix_websocket",
     "serve_websocket",
     "upgrade",
     "wrap_client_stream",

@@ -7,7 +7,18 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, TypedDict
 
-from .protocol import SAME_ORIGIN, HeadersLike, Limits, OriginPolicy, PerMessageDeflate, Request, Response
+from .protocol import (
+    SAME_ORIGIN,
+    HandshakeFailed,
+    HeadersLike,
+    Limits,
+    OriginPolicy,
+    PerMessageDeflate,
+    Request,
+    Response,
+    check_subprotocols,
+    encode_extra_headers,
+)
 
 #: What `math.inf` stands for where a number of bytes is compared: more than any machine holds.
 UNLIMITED = 2**62
@@ -84,16 +95,39 @@ class AcceptOptions(ConductOptions, total=False):
     """Options of a connection on the server's side, besides those about sizes.
 
     Attributes:
-        connect_timeout: seconds that TLS and the client's request may take together, 10 by default.
+        connect_timeout: seconds that TLS and the client's request may take together, 10 by default; also how long the
+            client may keep a connection on which a request was answered by `process_request` before the next one.
+        path: the only path that is served, compared to what the client asks for up to the ``?`` as it came; another one
+            gets a 404. By default all are.
+        subprotocols: subprotocols that are spoken, best first: where `WebSocketRequest.accept` names none, the first of
+            these that the client offers is chosen. By default none is.
+        select_subprotocol: called instead with the request and what the client offers, if it offers any; it returns one
+            of these, or None for none.
+        extra_headers: header fields of every 101 besides those of the handshake: pairs, or a mapping, of `str` or
+            `bytes`.
         origins: which pages may connect. By default an `Origin` header must match `Host`; None accepts all; else the
             origins that are accepted, None among them standing for requests without one.
         process_request: called with each request before it is held to the rules of WebSocket; a `Response` it returns
-            is the answer, and None goes on. So a server can answer plain HTTP on the same port.
+            is the answer, and None goes on. So a server can answer plain HTTP on the same port: the connection stays
+            open for more requests if the client wants that, up to 100.
+        process_response: called with each request that could be read and the answer to it, the 101 too, before it is
+            sent; a `Response` it returns is sent instead. Of a 101 only headers can be changed, and none of the
+            handshake. Who is turned away because the server ends gets a 503 without this.
+        on_handshake_error: called with what is wrong with a request, whose ``response`` is the answer to be sent, and
+            the request, None if it could not be read; a `Response` it returns is sent instead. It may be asynchronous.
     """
 
     connect_timeout: float
+    path: str | None
+    subprotocols: Iterable[str] | None
+    select_subprotocol: Callable[[Request, tuple[str, ...]], str | None] | None
+    extra_headers: HeadersLike | None
     origins: Collection[str | None] | Literal[OriginPolicy.SAME_ORIGIN] | None
     process_request: Callable[[Request], Awaitable[Response | None]] | None
+    process_response: Callable[[Request, Response], Awaitable[Response | None]] | None
+    on_handshake_error: (
+        Callable[[HandshakeFailed, Request | None], Awaitable[Response | None] | Response | None] | None
+    )
 
 
 class UpgradeOptions(SizeOptions, AcceptOptions, total=False):
@@ -183,16 +217,52 @@ class ServerConfig(Config):
     drain: float = 5.0
     handler_errors: str = "log"
     origins: Collection[str | None] | Literal[OriginPolicy.SAME_ORIGIN] | None = SAME_ORIGIN
+    path: str | None = None
+    subprotocols: Iterable[str] | None = None
+    select_subprotocol: Callable[[Request, tuple[str, ...]], str | None] | None = None
+    extra_headers: HeadersLike | None = None
     process_request: Callable[[Request], Awaitable[Response | None]] | None = None
+    process_response: Callable[[Request, Response], Awaitable[Response | None]] | None = None
+    on_handshake_error: (
+        Callable[[HandshakeFailed, Request | None], Awaitable[Response | None] | Response | None] | None
+    ) = None
+    #: `extra_headers` as they go on the wire.
+    extra: tuple[tuple[bytes, bytes], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         Config.__post_init__(self)
         _check("connect_timeout", self.connect_timeout, 0, at_least=True)
         _check("drain", self.drain, 0, at_least=True)
+        self._check_answers()
         if isinstance(self.origins, str):
             raise TypeError("origins is a collection of strings: put the one string into a list")
         if self.handler_errors not in ("log", "raise"):
             raise ValueError(f"handler_errors is 'log' or 'raise', not {self.handler_errors!r}")
+
+    def _check_answers(self) -> None:
+        if self.path is not None and not self.path.startswith("/"):
+            raise ValueError(f"path begins with a slash, unlike {self.path!r}")
+        if self.subprotocols is not None:
+            if self.select_subprotocol is not None:
+                raise ValueError("give either subprotocols or select_subprotocol")
+            if isinstance(self.subprotocols, str):
+                raise TypeError("subprotocols is a collection of strings: put the one string into a list")
+            object.__setattr__(self, "subprotocols", check_subprotocols(self.subprotocols))
+        object.__setattr__(self, "extra", tuple(encode_extra_headers(self.extra_headers or ())))
+
+    def choose_subprotocol(self, request: Request, offered: tuple[str, ...]) -> str | None:
+        """Return the subprotocol to speak with a client that offers some.
+
+        Raises:
+            Exception: whatever `select_subprotocol` raises.
+            ValueError: it has returned what was not offered.
+        """
+        if self.select_subprotocol is None:
+            return next((name for name in self.subprotocols or () if name in offered), None)
+        chosen = self.select_subprotocol(request, offered)
+        if chosen is not None and chosen not in offered:
+            raise ValueError(f"select_subprotocol returned {chosen!r}, which the client does not offer")
+        return chosen
 
 
 def _check_compression(value: object) -> None:
