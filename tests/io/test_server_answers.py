@@ -1,5 +1,6 @@
 """What a server answers by its options: paths, subprotocols, headers, and hooks that see each answer before it is sent."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,6 +33,10 @@ async def answer_to(data: bytes = handshake_request(), **options: Any) -> str:
         head = await peer.receive_head()
         await trio.testing.wait_all_tasks_blocked()
         return head.decode()
+
+
+def select_c(_: Request, __: tuple[str, ...]) -> str | None:
+    return "c"
 
 
 def get(target: str) -> bytes:
@@ -116,7 +121,7 @@ async def test_select_subprotocol() -> None:
 
 async def test_what_was_not_offered_cannot_be_selected(caplog: pytest.LogCaptureFixture) -> None:
     offer = handshake_request(Sec_WebSocket_Protocol="a, b")
-    head = await answer_to(offer, select_subprotocol=lambda *_: "c")
+    head = await answer_to(offer, select_subprotocol=select_c)
     assert head.startswith("HTTP/1.1 500 ")
     assert "does not offer" in caplog.text
 
@@ -128,7 +133,7 @@ async def test_what_was_not_offered_cannot_be_selected(caplog: pytest.LogCapture
         ({"subprotocols": ["a b"]}, ValueError),
         ({"subprotocols": ["a", "a"]}, ValueError),
         ({"subprotocols": "chat"}, TypeError),
-        ({"subprotocols": ["a"], "select_subprotocol": lambda *_: None}, ValueError),
+        ({"subprotocols": ["a"], "select_subprotocol": select_c}, ValueError),
         ({"extra_headers": {"a": "b\r\nc"}}, ValueError),
         ({"extra_headers": {"Sec-WebSocket-Accept": "x"}}, ValueError),
         ({"extra_headers": {"Connection": "close"}}, ValueError),
@@ -143,7 +148,7 @@ async def test_extra_headers() -> None:
     async def handler(request: WebSocketRequest) -> None:
         await request.accept(extra_headers={"X-Own": "2"})
 
-    pairs = iter([(b"Server", "trio"), ("X-All", b"1")])
+    pairs: Iterator[tuple[str | bytes, str | bytes]] = iter([(b"Server", "trio"), ("X-All", b"1")])
     async with serving_in_memory(handler, extra_headers=pairs) as (_, listener):
         for _ in range(2):
             peer = raw_client(listener)

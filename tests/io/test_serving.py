@@ -175,16 +175,20 @@ async def test_wait_closed(how: str) -> None:
             left.append("closed")
 
         handlers.start_soon(wait)
-        with trio.CancelScope() as running:
-            async with trio.open_nursery() as runner:
-                await runner.start(server.run)
-                ws = await wrap_client_stream(nursery, listener.connect(), "localhost", "/")
-                await prove(ws)
-                assert left == []
-                if how == "closed":
-                    nursery.start_soon(server.aclose)
-                else:
-                    running.cancel()
+        running = trio.CancelScope()
+
+        async def run(task_status: trio.TaskStatus[WebSocketServer]) -> None:
+            with running:
+                await server.run(task_status=task_status)
+
+        await nursery.start(run)
+        ws = await wrap_client_stream(nursery, listener.connect(), "localhost", "/")
+        await prove(ws)
+        assert left == []
+        if how == "closed":
+            nursery.start_soon(server.aclose)
+        else:
+            running.cancel()
         if how == "cancelled":
             await trio.testing.wait_all_tasks_blocked()
             assert left == []  # the connection is in a nursery that goes on
