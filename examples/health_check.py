@@ -2,12 +2,12 @@
 
 import trio
 
-from trio_ws import Headers, Request, Response, WebSocketRequest, serve_websocket
+from trio_ws import Request, Response, WebSocketRequest, serve_websocket
 
 
 async def answer(request: Request) -> Response | None:
     if request.path == "/healthz":
-        return Response(200, Headers([(b"content-type", b"text/plain")]), b"fine\n")
+        return Response(200, body="fine\n")
     return None
 
 

@@ -4,8 +4,7 @@ import sys
 
 import trio
 
-from trio_ws import WebSocketRequest, WebSocketServer, wrap_client_stream
-from trio_ws.transport import open_unix_listener
+from trio_ws import WebSocketRequest, WebSocketServer, serve_unix_websocket, wrap_client_stream
 
 
 async def echo(request: WebSocketRequest) -> None:
@@ -16,9 +15,8 @@ async def echo(request: WebSocketRequest) -> None:
 
 async def main() -> None:
     path = sys.argv[1]
-    server = WebSocketServer(echo, [await open_unix_listener(path, mode=0o600)])
     async with trio.open_nursery() as nursery:
-        await nursery.start(server.run)
+        server: WebSocketServer = await nursery.start(serve_unix_websocket, echo, path)
         stream = await trio.open_unix_socket(path)
         async with await wrap_client_stream(nursery, stream, "localhost", "/") as ws:
             await ws.send_message("hello")

@@ -1,8 +1,10 @@
-import socket
+"""A server in as many processes as there are processors: `python workers.py`; Ctrl-C or SIGTERM ends them all."""
+
+from functools import partial
 
 import trio
 
-from trio_ws import WebSocketRequest, WebSocketServer, run_workers
+from trio_ws import WebSocketRequest, run_workers, serve_websocket
 
 
 async def echo(request: WebSocketRequest) -> None:
@@ -12,14 +14,9 @@ async def echo(request: WebSocketRequest) -> None:
 
 
 async def main(index: int) -> None:
-    sock = trio.socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    await sock.bind(("127.0.0.1", 8765))
-    sock.listen()
-    server = WebSocketServer(echo, [trio.SocketListener(sock)])
-    print(f"worker {index} is ready", flush=True)
-    await server.run()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(serve_websocket, echo, "127.0.0.1", 8765, None, reuse_port=True))
+        print(f"worker {index} is ready", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ PROTOCOL = (
     "_mask_c > _encode_c, _codec_c > _protocol_c > _accel",
     "_headers > _cookies > _handshake",
     "_accel > _handshake > _handshake_client, _handshake_server > __init__",
-    "_handshake > _handshake_rules > _handshake_server",
+    "_handshake > _handshake_rules, _handshake_answers > _handshake_server > __init__",
 )
 TRANSPORT = (
     "_base > _accepted, _poller > _socket > _accel > _polling > _polled > _dial > _proxy > __init__",
@@ -38,13 +38,13 @@ TRANSPORT = (
     "_accepted, _polled > _proxy_protocol > __init__",
 )
 CONNECTION = (
-    "_errors, _timers, _endpoint, _sendable, _prepared, _config > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _ending > _link > _sending > _facts > _connection > _bytestream",
+    "_errors, _timers, _endpoint, _sendable, _prepared, _options, _config > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _ending > _link > _sending > _facts > _connection > _bytestream",
     "_inbox_c > _ending_c > _link_c > _connection",
     "_errors > _credentials > _config",
 )
 ENDPOINTS = (
     "_url > _redirects, _proxies, _opening > _client > _reconnect",
-    "_auth, _forwarded, _farewell > _request > _receiving, _talk > _server > _router",
+    "_auth, _forwarded, _farewell > _request > _receiving, _talk > _server > _serving > _router",
 )
 WHOLE = ("_broadcast, _workers",)
 FACADE = ("__init__",)

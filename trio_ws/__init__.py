@@ -16,16 +16,6 @@ from ._client import (
     open_websocket_url,
     wrap_client_stream,
 )
-from ._config import (
-    AcceptOptions,
-    ClientOptions,
-    ConductOptions,
-    ConnectionOptions,
-    HandshakeOptions,
-    ServerOptions,
-    SizeOptions,
-    UpgradeOptions,
-)
 from ._connection import WebSocketConnection
 from ._endpoint import Endpoint
 from ._errors import (
@@ -42,18 +32,30 @@ from ._errors import (
     TooManyRedirects,
     WorkerFailed,
 )
+from ._options import (
+    AcceptOptions,
+    ClientOptions,
+    ConductOptions,
+    ConnectionOptions,
+    HandshakeOptions,
+    ServerOptions,
+    SizeOptions,
+    UpgradeOptions,
+)
 from ._pieces import MessageStream
 from ._prepared import PreparedMessage
 from ._receiving import upgrade, wrap_server_stream
 from ._reconnect import Backoff, Connections, is_transient, reconnecting
 from ._request import WebSocketRequest
 from ._router import Router
-from ._server import WebSocketServer, serve_listeners, serve_websocket
+from ._server import WebSocketServer
+from ._serving import serve_listeners, serve_unix_websocket, serve_websocket
 from ._workers import run_workers
 from .protocol import (
     SAME_ORIGIN,
     CloseCode,
     CloseReason,
+    HandshakeFailed,
     Headers,
     PerMessageDeflate,
     ProtocolError,
@@ -86,6 +88,7 @@ __all__ = [
     "DisconnectionTimeout",
     "Endpoint",
     "HandshakeError",
+    "HandshakeFailed",
     "HandshakeOptions",
     "Headers",
     "InvalidURL",
@@ -126,6 +129,7 @@ __all__ = [
     "reconnecting",
     "run_workers",
     "serve_listeners",
+    "serve_unix_websocket",
     "serve_websocket",
     "set_cookie",
     "upgrade",

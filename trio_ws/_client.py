@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Unpack
 
 import trio
 
-from ._config import ClientConfig, ClientOptions, HandshakeOptions
+from ._config import ClientConfig
 from ._connection import WebSocketConnection, bind
 from ._endpoint import tls_of
 from ._errors import ConnectionTimeout, DisconnectionTimeout, HandshakeError, connection_rejected
 from ._opening import Opening
+from ._options import ClientOptions, HandshakeOptions
 from ._proxies import choose_proxy, dial_by_proxy
 from ._redirects import Route
 from ._url import WebSocketURL, make_target, make_url, parse_url

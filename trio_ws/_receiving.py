@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias, Unpack
 from weakref import WeakValueDictionary
 
 import trio
 
-from ._config import AcceptOptions, ServerConfig, UpgradeOptions
+from ._config import ServerConfig
 from ._endpoint import tls_of
 from ._errors import ConnectionTimeout, HandshakeError
 from ._farewell import READ_SIZE, deliver, part, turn_away
 from ._forwarded import receive_remote
-from ._request import WebSocketRequest
-from .protocol import HandshakeFailed, ServerHandshake
+from ._options import AcceptOptions, UpgradeOptions
+from ._request import WebSocketRequest, process_response
+from .protocol import HandshakeFailed, Response, ServerHandshake
 from .transport import AcceptedStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .protocol import Request
+
+#: Requests that a client may make on one connection before the one for a WebSocket: then it has to come again.
+MAX_REQUESTS = 100
 
 #: A request that somebody else has read, and the bytes that they have read behind it.
 Given: TypeAlias = "tuple[Request, bytes]"
@@ -129,29 +134,48 @@ async def receive_request(
 
     Cancellation: the client is told 503 if that can be said at once, and the stream is closed.
     """
-    handshake = ServerHandshake(limits=config.limits, origins=config.origins, extensions=config.negotiable)
+    rest = b""  # what came behind the last request
+    left = MAX_REQUESTS
     remote, seconds = None, config.connect_timeout
-    try:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if config.proxy_protocol and given is None:
-            began = trio.current_time()
-            remote = await receive_remote(stream, config)
-            seconds -= trio.current_time() - began
-        if given is None:
-            failure = await _read_head(stream, handshake, seconds)
-        else:
-            failure = _take(handshake, given)
-        failure = failure or await _judge(handshake, config)
-        answer = handshake.respond(failure.response) if failure and failure.response else b""
-    except BaseException as exc:
-        # cancelled, or process_request has failed; to a client that has gone nothing can be said any more
-        await turn_away(stream, handshake, 500 if isinstance(exc, Exception) else 503)
-        raise
-    if failure is None:
-        return WebSocketRequest(nursery, stream, handshake, config, on_gone, remote)
-    await deliver(stream, answer, config.connect_timeout)
+    while True:
+        handshake = ServerHandshake(
+            limits=config.limits, origins=config.origins, extensions=config.negotiable
+        )
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if config.proxy_protocol and given is None and left == MAX_REQUESTS:
+                began = trio.current_time()
+                remote = await receive_remote(stream, config)
+                seconds -= trio.current_time() - began
+            if given is None:
+                unread = await _read_head(stream, handshake, seconds, rest)
+            else:
+                unread = _take(handshake, given)
+            failure = unread or await _judge(handshake, config)
+            if failure is None:
+                return WebSocketRequest(nursery, stream, handshake, config, on_gone, remote)
+            left -= 1
+            response = await _respond(failure, None if unread else handshake.request, config)
+            may_persist = isinstance(failure, _Answered) and left > 0 and given is None
+            persist = may_persist and response is not None and handshake.may_persist(response)
+            answer = handshake.respond(response, persist=persist) if response else b""
+        except BaseException as exc:
+            # cancelled, or a hook has failed; to a client that has gone nothing can be said any more
+            if left == MAX_REQUESTS or handshake.begun:
+                await turn_away(stream, handshake, 500 if isinstance(exc, Exception) else 503)
+            else:  # it has asked for nothing, so nothing could be the answer
+                await trio.aclose_forcefully(stream)
+            raise
+        await deliver(stream, answer, config.connect_timeout)
+        if not persist:
+            break
+        rest, seconds = handshake.rest, config.connect_timeout
     await part(stream)
     raise HandshakeError(str(failure)) from failure
+
+
+class _Answered(HandshakeFailed):
+    """There is no handshake, for ``process_request`` has answered."""
 
 
 def _take(handshake: ServerHandshake, given: Given) -> HandshakeFailed | None:
@@ -163,12 +187,12 @@ def _take(handshake: ServerHandshake, given: Given) -> HandshakeFailed | None:
 
 
 async def _read_head(
-    stream: trio.abc.Stream, handshake: ServerHandshake, seconds: float
+    stream: trio.abc.Stream, handshake: ServerHandshake, seconds: float, rest: bytes
 ) -> HandshakeFailed | None:
     """Receive the head of the request, and return what is wrong with it, if anything is."""
     try:
         # what is there already, mostly all, needs neither a deadline nor a wait
-        data = stream.try_receive(READ_SIZE) if isinstance(stream, AcceptedStream) else None
+        data = rest or (stream.try_receive(READ_SIZE) if isinstance(stream, AcceptedStream) else None)
         if data and handshake.receive_data(data) is not None:
             return None
         with trio.CancelScope(deadline=trio.current_time() + seconds):
@@ -193,9 +217,25 @@ async def _judge(handshake: ServerHandshake, config: ServerConfig) -> HandshakeF
     if config.process_request is not None:
         response = await config.process_request(handshake.request)
         if response is not None:
-            return HandshakeFailed(f"answered with status {response.status} by process_request", response)
+            return _Answered(f"answered with status {response.status} by process_request", response)
+    if config.path is not None and handshake.request.path != config.path:
+        response = Response(404, body="There is nothing at this path.\n")
+        return HandshakeFailed(f"nothing is served at {handshake.request.path}", response)
     try:
         handshake.check()
     except HandshakeFailed as failure:
         return failure
     return None
+
+
+async def _respond(
+    failure: HandshakeFailed, request: Request | None, config: ServerConfig
+) -> Response | None:
+    """Return the answer to a request that is none, as the hooks want it; None: there is nothing to be answered."""
+    response = failure.response
+    if response is None:
+        return None
+    if config.on_handshake_error is not None and not isinstance(failure, _Answered):
+        result = config.on_handshake_error(failure, request)
+        response = (await result if isinstance(result, Awaitable) else result) or response
+    return response if request is None else await process_response(config, request, response)

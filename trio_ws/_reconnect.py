@@ -23,8 +23,8 @@ import trio
 
 from ._client import connect_websocket_url, open_websocket_url
 from ._client import ssl_context as make_context
-from ._config import ClientOptions
 from ._errors import ConnectionClosed, ConnectionEnded, ConnectionRejected, ConnectionTimeout, HandshakeError
+from ._options import ClientOptions
 from ._url import parse_url
 from .protocol import CloseCode, CloseReason, HandshakeFailed, Headers
 

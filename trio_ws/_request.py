@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
 from ._connection import WebSocketConnection, bind, class_of, masks
 from ._endpoint import Endpoint, endpoints, tls_of
-from ._farewell import deliver, part
+from ._farewell import deliver, part, turn_away
 from ._forwarded import client_of
-from .protocol import Headers, Response, encode_headers
+from .protocol import Headers, Response, accepted_response, change_accepted, encode_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,10 +108,13 @@ class WebSocketRequest:
         """Accept the request and return the open connection.
 
         Args:
-            subprotocol: the one to speak, out of `proposed_subprotocols`.
-            extra_headers: header fields of the answer besides those of the handshake.
+            subprotocol: the one to speak, out of `proposed_subprotocols`; by default the options choose, see
+                `AcceptOptions`.
+            extra_headers: header fields of the answer besides those of the handshake and of the options.
 
         Raises:
+            Exception: whatever ``process_response`` raises; the client got a 500. And whatever ``select_subprotocol``
+                raises; the request can still be answered.
             HandshakeError: the client has gone, or did not take the answer within ``connect_timeout``.
             RuntimeError: the request was answered before.
             ValueError: the subprotocol or a header cannot be sent; the request can still be answered.
@@ -118,9 +122,18 @@ class WebSocketRequest:
         Cancellation: the client is cut off.
         """
         asking = self._require_unanswered()
+        config = asking.config
+        if subprotocol is None and self.proposed_subprotocols:
+            subprotocol = config.choose_subprotocol(self.request, self.proposed_subprotocols)
+        extra = extra_headers or ()
+        if config.extra:
+            extra = [*config.extra, *encode_headers(extra)]
         head, protocol, leftover = asking.handshake.accept(
-            masks=masks, subprotocol=subprotocol, extra_headers=extra_headers or ()
+            masks=masks, subprotocol=subprotocol, extra_headers=extra
         )
+        if config.process_response is not None:
+            response = accepted_response(head)
+            head = await self._process(asking, response, partial(change_accepted, head))
         await self._send(asking, head)
         try:
             connection = self._connect(asking, protocol, leftover)
@@ -159,6 +172,7 @@ class WebSocketRequest:
             body: what to send with it.
 
         Raises:
+            Exception: whatever ``process_response`` raises; the client got a 500.
             HandshakeError: the client has gone, or did not take the answer within ``connect_timeout``.
             RuntimeError: the request was answered before.
             ValueError: the status or a header cannot be sent; the request can still be answered.
@@ -167,7 +181,10 @@ class WebSocketRequest:
         """
         asking = self._require_unanswered()
         headers = Headers(encode_headers(extra_headers or ()))
-        data = asking.handshake.respond(Response(status_code, headers, body or b""))
+        response = Response(status_code, headers, body or b"")
+        data = asking.handshake.respond(response)
+        if asking.config.process_response is not None:
+            data = await self._process(asking, response, asking.handshake.respond)
         await self._send(asking, data)
         self.answer = Answer.REJECTED
         await part(asking.stream)
@@ -177,9 +194,27 @@ class WebSocketRequest:
             raise RuntimeError("this request has been answered already")
         return self._asking
 
+    async def _process(
+        self, asking: _Asking, response: Response, encode: Callable[[Response], bytes]
+    ) -> bytes:
+        """Return the answer as ``process_response`` wants it; a client whose answer fails there is turned away."""
+        self.answer, self._asking = Answer.BEGUN, None
+        try:
+            return encode(await process_response(asking.config, self.request, response))
+        except BaseException as exc:
+            await turn_away(asking.stream, asking.handshake, 500 if isinstance(exc, Exception) else 503)
+            raise
+
     async def _send(self, asking: _Asking, data: bytes) -> None:
         self.answer, self._asking = Answer.BEGUN, None
         await deliver(asking.stream, data, asking.config.connect_timeout)
+
+
+async def process_response(config: ServerConfig, request: Request, response: Response) -> Response:
+    """Return what is to be answered in place of `response`, if the options say so, or the same."""
+    if config.process_response is None:
+        return response
+    return await config.process_response(request, response) or response
 
 
 _NEGOTIATED = frozenset({b"host", b"sec-websocket-protocol", b"sec-websocket-extensions"})

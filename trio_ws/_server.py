@@ -1,4 +1,4 @@
-"""Serving: one task per connection, contained in itself, and an orderly end of all; knows nothing of clients.
+"""A server: one task per connection, contained in itself, and an orderly end of all; knows nothing of clients.
 
 A connection's task runs handshake, handler and close inside a cancel scope of its own. What a peer does, and what a
 handler raises, ends that connection and nothing else. When the peer is gone the handler is cancelled, after it has had
@@ -14,88 +14,22 @@ from typing import TYPE_CHECKING, TypeAlias, Unpack, cast
 
 import trio
 
-from ._config import ServerConfig, ServerOptions
+from ._config import ServerConfig
 from ._endpoint import Endpoint, endpoint_of
 from ._errors import HandshakeError
 from ._receiving import receive_request, take_over
 from ._request import WebSocketRequest
 from ._talk import Talk, end, failure_of, interruption_of, is_over
 from .protocol import encode_close
-from .transport import PolledListener, UnixListener, accept_forever, log_failure, open_tcp_listeners
+from .transport import PolledListener, UnixListener, accept_forever, log_failure
 
 if TYPE_CHECKING:
-    import ssl
-
     from ._connection import WebSocketConnection
+    from ._options import ServerOptions
     from ._receiving import Given
     from .protocol import Request
 
 Handler: TypeAlias = Callable[[WebSocketRequest], Awaitable[object]]
-
-
-async def serve_websocket(
-    handler: Handler,
-    host: str | bytes | None,
-    port: int,
-    ssl_context: ssl.SSLContext | None,
-    *,
-    handler_nursery: trio.Nursery | None = None,
-    task_status: trio.TaskStatus[WebSocketServer] = trio.TASK_STATUS_IGNORED,
-    **options: Unpack[ServerOptions],
-) -> None:
-    """Serve WebSocket on a TCP port, until cancelled or closed.
-
-    Args:
-        handler: called with a `WebSocketRequest` for each client, in a task of its own. When it returns, the
-            connection is closed with 1000.
-        host: where to listen: a name, an address, or None for all interfaces.
-        port: TCP port; 0 lets the system choose, and `WebSocketServer.port` says which.
-        ssl_context: for TLS; None is for none.
-        handler_nursery: where the connections' tasks run; by default in the server's own nursery.
-        task_status: ``await nursery.start(serve_websocket, ...)`` returns the `WebSocketServer` once it listens.
-        options: see `ServerOptions`.
-
-    Raises:
-        OSError: the port cannot be listened on.
-        TypeError: an option is unknown.
-        ValueError: an option is out of range.
-
-    Cancellation: as for `WebSocketServer.run`.
-    """
-    ServerConfig.of(options)  # what is wrong with them is told before anything is opened
-    tcp = await open_tcp_listeners(port, host=host)
-    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] = tcp
-    if ssl_context is not None:
-        listeners = [trio.SSLListener(PolledListener(listener), ssl_context) for listener in tcp]
-    server = WebSocketServer(handler, listeners, handler_nursery=handler_nursery, **options)
-    await server.run(task_status=task_status)
-
-
-async def serve_listeners(
-    handler: Handler,
-    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
-    *,
-    handler_nursery: trio.Nursery | None = None,
-    task_status: trio.TaskStatus[WebSocketServer] = trio.TASK_STATUS_IGNORED,
-    **options: Unpack[ServerOptions],
-) -> None:
-    """Serve WebSocket on listeners that exist, until cancelled or closed.
-
-    Args:
-        handler: called with a `WebSocketRequest` for each client, in a task of its own.
-        listeners: `trio.abc.Listener` of any streams; they belong to the server, and are closed in the end.
-        handler_nursery: where the connections' tasks run; by default in the server's own nursery.
-        task_status: ``await nursery.start(serve_listeners, ...)`` returns the `WebSocketServer` once it accepts.
-        options: see `ServerOptions`.
-
-    Raises:
-        TypeError: an option is unknown; the listeners are left as they were.
-        ValueError: there are no listeners, or an option is out of range; the listeners are left as they were.
-
-    Cancellation: as for `WebSocketServer.run`.
-    """
-    server = WebSocketServer(handler, listeners, handler_nursery=handler_nursery, **options)
-    await server.run(task_status=task_status)
 
 
 class WebSocketServer:
@@ -129,8 +63,13 @@ class WebSocketServer:
         self._handler_nursery = handler_nursery
         self._config = ServerConfig.of(options)
         self._accepting = trio.CancelScope()
+        self._round = trio.CancelScope()  # of accepting, up to the next pause
+        self._resumed = trio.Event()
+        self._resumed.set()
+        self._running = False
         self._talks: set[Talk] = set()
-        self._ended = trio.lowlevel.ParkingLot()  # unparked whenever a connection's task has ended
+        # unparked whenever a connection's task has ended, and when the server has
+        self._ended = trio.lowlevel.ParkingLot()
         self._drained_at = math.inf  # when connections are cut while the server ends
 
     @property
@@ -176,17 +115,42 @@ class WebSocketServer:
         """
         if not self._listeners:
             raise RuntimeError("this server has no listeners: there is nothing to run")
+        self._running = True
         async with trio.open_nursery() as nursery:
             try:
                 with self._accepting:
-                    async with trio.open_nursery() as acceptors:
-                        for listener in self._listeners:
-                            acceptors.start_soon(self._accept, listener, self._handler_nursery or nursery)
-                        task_status.started(self)
+                    task_status.started(self)
+                    await self._accept_all(self._handler_nursery or nursery)
             finally:
                 self._accepting.cancel()
-                for listener in self._listeners:
-                    await trio.aclose_forcefully(listener)
+                try:
+                    for listener in self._listeners:
+                        await trio.aclose_forcefully(listener)
+                finally:
+                    self._running = False
+                    self._ended.unpark_all()
+
+    def pause(self) -> None:
+        """Accept no connections until `resume` is called; those that there are go on. Idempotent.
+
+        As many clients as the backlog of the listeners holds wait meanwhile, others are refused by the kernel.
+        """
+        if self._resumed.is_set():
+            self._resumed = trio.Event()
+            self._round.cancel()
+
+    def resume(self) -> None:
+        """Accept connections again. Idempotent."""
+        self._resumed.set()
+
+    async def wait_closed(self) -> None:
+        """Wait until the server has stopped and its last connection has ended.
+
+        Cancellation: does nothing else.
+        """
+        await trio.lowlevel.checkpoint()
+        while self._talks or self._running or not self._accepting.cancel_called:
+            await self._ended.park()
 
     async def upgrade(self, stream: trio.abc.Stream, request: Request, leftover: bytes = b"") -> None:
         """Serve a client whose request an HTTP server has read, until its connection is over.
@@ -241,6 +205,7 @@ class WebSocketServer:
         """
         encode_close(code, reason)
         self._accepting.cancel()
+        self._ended.unpark_all()
         self._drained_at = min(self._drained_at, trio.current_time() + drain)
         for talk in self._talks:
             if talk.connection is None:
@@ -262,8 +227,17 @@ class WebSocketServer:
         while self._talks:
             await self._ended.park()
 
-    async def _accept(self, listener: trio.abc.Listener[trio.abc.Stream], nursery: trio.Nursery) -> None:
-        await accept_forever(listener, partial(self._talk, nursery), nursery)
+    async def _accept_all(self, nursery: trio.Nursery) -> None:
+        """Accept until all listeners are closed, but while the server is paused."""
+        while True:
+            while not self._resumed.is_set():
+                await self._resumed.wait()
+            with trio.CancelScope() as self._round:
+                async with trio.open_nursery() as acceptors:
+                    for listener in self._listeners:
+                        acceptors.start_soon(accept_forever, listener, partial(self._talk, nursery), nursery)
+            if not self._round.cancelled_caught:
+                return
 
     async def _talk(self, nursery: trio.Nursery, stream: trio.abc.Stream, given: Given | None = None) -> None:
         """Be the task of one connection, from accepting it to its end."""

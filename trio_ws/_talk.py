@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -11,6 +10,7 @@ from ._errors import ConnectionClosed, HandshakeError
 from ._request import Answer
 from ._timers import Alarm
 from .protocol import State
+from .transport import log_failure
 
 if TYPE_CHECKING:
     from ._connection import WebSocketConnection
@@ -55,8 +55,12 @@ async def end(request: WebSocketRequest, code: int, status: int) -> None:
         if request.connection.state is not State.CLOSED:
             await request.connection.aclose(code)
     elif request.answer is Answer.NONE:
-        with suppress(HandshakeError):
+        try:
             await request.reject(status)
+        except HandshakeError:  # the client has gone
+            pass
+        except Exception as exc:  # noqa: BLE001 - of `process_response`; the client was told
+            log_failure("processing a response failed", exc)
 
 
 def _has_gone(request: WebSocketRequest) -> bool:

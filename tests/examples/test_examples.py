@@ -28,13 +28,13 @@ def port() -> int:
 
 
 @asynccontextmanager
-async def serving(name: str, port: int) -> AsyncGenerator[None]:
+async def serving(name: str, port: int, *arguments: str) -> AsyncGenerator[None]:
     """Run the server that an example is, at `port`."""
     assert "8765" in EXAMPLES[name]
     names: dict[str, Any] = {"__name__": name}
     exec(compile(EXAMPLES[name].replace("8765", str(port)), f"{name}.py", "exec"), names)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(names["main"])
+        nursery.start_soon(names["main"], *arguments)
         await trio.testing.wait_all_tasks_blocked()
         yield
         nursery.cancel_scope.cancel()
@@ -108,7 +108,7 @@ async def test_health_check(port: int) -> None:
     async with serving("health_check", port):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         async with stream:
-            await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = b"".join([bytes(part) async for part in stream])
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert answer.endswith(b"\r\n\r\nfine\n")

@@ -10,6 +10,7 @@ from ._deflate import AgreedDeflate, PerMessageDeflate
 from ._errors import ERRORS, LocalProtocolError, ProtocolError, RemoteProtocolError
 from ._events import Close, Event, Fragment, Ping, Pong, TextBytes
 from ._handshake import HandshakeFailed, Request, Response
+from ._handshake_answers import accepted_response, change_accepted, encode_extra_headers
 from ._handshake_client import ClientHandshake
 from ._handshake_server import SAME_ORIGIN, OriginPolicy, ServerHandshake
 from ._headers import (
@@ -17,6 +18,7 @@ from ._headers import (
     ExtensionFactory,
     Headers,
     HeadersLike,
+    check_subprotocols,
     encode_headers,
     format_extensions,
     is_token,
@@ -68,8 +70,12 @@ __all__ = [
     "State",
     "TextBytes",
     "Verdict",
+    "accepted_response",
     "apply_mask",
+    "change_accepted",
+    "check_subprotocols",
     "encode_close",
+    "encode_extra_headers",
     "encode_frame",
     "encode_headers",
     "encode_payload",

@@ -175,6 +175,11 @@ class HeadReader:
         self._lines = 0  # complete ones
         self.rest = b""
 
+    @property
+    def begun(self) -> bool:
+        """Whether there are bytes of a head that is not complete."""
+        return bool(self._buffer)
+
     def feed(self, data: bytes) -> bytes | None:
         """Return the head with its blank line once it is complete; what came behind it is in `rest` then.
 

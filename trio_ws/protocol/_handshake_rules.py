@@ -96,3 +96,14 @@ RULES = (
     Rule(_has_one_key, 400, "There must be exactly one Sec-WebSocket-Key header, with 16 bytes in base64."),
     Rule(_has_one_version, 426, "The Sec-WebSocket-Version must be 13 or 8.", _SUPPORTED),
 )
+
+
+def persists(request: Request) -> bool:
+    """Say whether another request may follow this one, once it was answered and nothing was switched (RFC 9112 9.3)."""
+    fields = fields_of(request.headers)
+    return (
+        request.http_version == "1.1"
+        and not _lists(fields.get(b"connection", ()), "close")
+        and b"upgrade" not in fields
+        and _has_no_body(request, fields)  # nobody reads it, so nobody would find where it ends
+    )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from enum import Enum
-from http import HTTPStatus
 from typing import Final, Literal, cast
 
 import h11
@@ -14,29 +13,27 @@ import h11
 from ._accel import Protocol
 from ._errors import LocalProtocolError
 from ._handshake import (
-    FRAMING,
     HOST,
-    HandshakeFailed,
     HeadError,
     HeadReader,
     Request,
     Response,
     accept_value,
     parse_head,
-    refuse_handshake_headers,
 )
-from ._handshake_rules import RULES, fields_of
+from ._handshake_answers import encode_extra_headers, encode_response, format_head, refusal
+from ._handshake_rules import RULES, fields_of, persists
 from ._headers import (
     Extension,
     ExtensionFactory,
     Headers,
     HeadersLike,
     Params,
-    encode_headers,
     format_extensions,
     is_token,
     parse_extensions,
     parse_subprotocols,
+    split_list,
 )
 from ._limits import Limits
 from ._mask import MaskPool
@@ -55,12 +52,6 @@ SAME_ORIGIN: Final = OriginPolicy.SAME_ORIGIN
 
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.\-]*)://(\[[^\[\]]+\]|[^\[\]:/?#@\s]+)(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
-
-_WITHOUT_BODY = frozenset({204, 304})  # RFC 9110 8.6
-_REASONS = {status.value: status.phrase for status in HTTPStatus}
-
-#: What `accept` sets itself, and the argument that sets it.
-_ARGUMENTS = {b"sec-websocket-protocol": "use subprotocol", b"sec-websocket-extensions": "use extensions"}
 
 #: Answers to what cannot be read; they repeat nothing of it.
 _UNREADABLE = {
@@ -137,6 +128,16 @@ class ServerHandshake:
             raise LocalProtocolError("the request is not complete: go on with receive_data()")
         return self._request
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything has come of the request."""
+        return self._request is not None or self._reader.begun
+
+    @property
+    def rest(self) -> bytes:
+        """What the client sent behind its request."""
+        return self._reader.rest
+
     def receive_data(self, data: bytes) -> Request | None:
         """Take what the client sent, nothing meaning the end; return the request as soon as its head is complete.
 
@@ -147,7 +148,7 @@ class ServerHandshake:
         if self._request is not None:
             raise LocalProtocolError("the request is complete: what follows it is not part of the handshake")
         if not data:
-            raise _refusal(
+            raise refusal(
                 400, _UNREADABLE[400], "the client closed the connection before its request was complete"
             )
         try:
@@ -155,7 +156,7 @@ class ServerHandshake:
             if head is not None:
                 self._request = self._parse(head)
         except HeadError as exc:
-            raise _refusal(exc.status, _UNREADABLE[exc.status], str(exc)) from exc
+            raise refusal(exc.status, _UNREADABLE[exc.status], str(exc)) from exc
         return self._request
 
     def receive_request(self, request: Request, leftover: bytes = b"") -> None:
@@ -172,7 +173,7 @@ class ServerHandshake:
             # whoever has put them into `Headers` may have left the names as they came
             headers = Headers.of(request.headers)
         except ValueError as exc:
-            raise _refusal(400, _UNREADABLE[400], f"not valid HTTP: {exc}") from exc
+            raise refusal(400, _UNREADABLE[400], f"not valid HTTP: {exc}") from exc
         self._request = replace(request, headers=headers)
         self._reader.rest = bytes(leftover)
 
@@ -204,28 +205,28 @@ class ServerHandshake:
         fields = fields_of(request.headers)
         for rule in RULES:
             if not rule.holds(request, fields):
-                raise _refusal(rule.status, rule.sentence, headers=rule.headers)
+                raise refusal(rule.status, rule.sentence, headers=rule.headers)
         try:
             self.proposed_subprotocols = tuple(parse_subprotocols(fields.get(b"sec-websocket-protocol", ())))
         except ValueError as exc:
             sentence = "The Sec-WebSocket-Protocol header must list tokens, each once."
-            raise _refusal(400, sentence, f"Invalid Sec-WebSocket-Protocol header: {exc}") from exc
+            raise refusal(400, sentence, f"Invalid Sec-WebSocket-Protocol header: {exc}") from exc
         offers = fields.get(b"sec-websocket-extensions")
         try:
             self._offers = parse_extensions(", ".join(offers)) if offers else []
         except ValueError as exc:
             sentence = "The Sec-WebSocket-Extensions header is malformed."
-            raise _refusal(400, sentence, f"Invalid Sec-WebSocket-Extensions header: {exc}") from exc
+            raise refusal(400, sentence, f"Invalid Sec-WebSocket-Extensions header: {exc}") from exc
         version = int(fields[b"sec-websocket-version"][0])
         self._check_origin(fields.get(b"origin" if version == 13 else b"sec-websocket-origin", ()))
         self.version = version
 
     def _check_origin(self, values: Sequence[str]) -> None:
         if len(values) > 1:
-            raise _refusal(400, "There must be at most one Origin header.")
+            raise refusal(400, "There must be at most one Origin header.")
         origin = values[0] if values else None
         if not self._is_allowed(origin):
-            raise _refusal(
+            raise refusal(
                 403, "Requests from this origin are not allowed.", f"the origin {origin!r} is not allowed"
             )
 
@@ -256,8 +257,7 @@ class ServerHandshake:
             raise LocalProtocolError("the request has not passed check()")
         if subprotocol is not None and not is_token(subprotocol):
             raise ValueError(f"{subprotocol!r} cannot be the name of a subprotocol")
-        extra = encode_headers(extra_headers)
-        refuse_handshake_headers(extra, _ARGUMENTS)
+        extra = encode_extra_headers(extra_headers)
         answers, extensions = self._negotiate()
         headers = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade")]
         key = self.request.headers.get("sec-websocket-key", "")
@@ -266,7 +266,7 @@ class ServerHandshake:
             headers.append((b"Sec-WebSocket-Protocol", subprotocol.encode()))
         if answers:
             headers.append((b"Sec-WebSocket-Extensions", format_extensions(answers).encode()))
-        head = _format_head(101, b"Switching Protocols", [*headers, *extra])
+        head = format_head(101, b"Switching Protocols", [*headers, *extra])
         protocol = Protocol(
             Role.SERVER,
             masks=masks,
@@ -291,47 +291,23 @@ class ServerHandshake:
                 del factories[name]
         return answers, extensions
 
-    def respond(self, response: Response) -> bytes:
-        """Return the bytes of an answer that ends the connection; how its body is delimited is decided here.
+    def may_persist(self, response: Response) -> bool:
+        """Say whether another request may follow this one when `response` answers it."""
+        wishes = (wish.lower() for wish in split_list(response.headers.get_all("connection")))
+        return persists(self.request) and "close" not in wishes
+
+    def respond(self, response: Response, *, persist: bool = False) -> bytes:
+        """Return the bytes of an answer that is not 101; how its body is delimited is decided here.
+
+        Args:
+            response: what to say.
+            persist: whether another request may follow; else the answer says that it ends the connection.
 
         Raises:
             ValueError: the status is not one of a final answer, or a header or the reason cannot be sent.
         """
-        if not 200 <= response.status <= 599:
-            raise ValueError(
-                f"{response.status} is not the status of a final answer: use one from 200 to 599"
-            )
-        headers = [
-            (name.title().replace(b"Websocket", b"WebSocket"), value)
-            for name, value in encode_headers(response.headers)
-            if name.lower() not in FRAMING
-        ]
-        # RFC 9110 7.8: who sends Upgrade must name it in Connection.
-        upgrade = b", Upgrade" if any(name == b"Upgrade" for name, _ in headers) else b""
-        headers.append((b"Connection", b"close" + upgrade))
-        body = b"" if response.status in _WITHOUT_BODY else response.body
-        if response.status not in _WITHOUT_BODY:
-            headers.append((b"Content-Length", b"%d" % len(body)))
-        if self._request is not None and self._request.method == "HEAD":
-            body = b""
-        ((_, reason),) = encode_headers([("reason", response.reason or _REASONS.get(response.status, ""))])
-        return _format_head(response.status, reason, headers) + body
-
-
-def _refusal(
-    status: int, sentence: str, detail: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()
-) -> HandshakeFailed:
-    content_type = (b"content-type", b"text/plain; charset=utf-8")
-    response = Response(status, Headers([content_type, *headers]), sentence.encode() + b"\n")
-    return HandshakeFailed(detail or sentence, response)
-
-
-def _format_head(status: int, reason: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    return b"HTTP/1.1 %d %s\r\n%s\r\n" % (
-        status,
-        reason,
-        b"".join([b"%s: %s\r\n" % header for header in headers]),
-    )
+        is_head = self._request is not None and self._request.method == "HEAD"
+        return encode_response(response, persist=persist, is_head=is_head)
 
 
 def _canonical(origin: str) -> tuple[str, str, int | None] | str:
