@@ -235,12 +235,12 @@ def _check_auth(value: object) -> None:
             raise TypeError("auth is a pair of strings, user and password")
 
 
-def _deflate(compression: PerMessageDeflate | bool | None) -> PerMessageDeflate | None:
-    if not isinstance(compression, PerMessageDeflate | bool | None):
-        raise TypeError(f"compression is a PerMessageDeflate, True or False, not {compression!r}")
-    if isinstance(compression, bool):
+def _deflate(compression: object) -> PerMessageDeflate | None:
+    if compression is None or isinstance(compression, bool):
         return DEFAULT_OFFER if compression else None
-    return compression
+    if isinstance(compression, PerMessageDeflate):
+        return compression
+    raise TypeError(f"compression is a PerMessageDeflate, True or False, not {compression!r}")
 
 
 def _check_proxy(value: object) -> None:
