@@ -18,8 +18,8 @@ async def main() -> None:
     async with trio.open_nursery() as nursery:
         server: WebSocketServer = await nursery.start(serve_websocket, listen, "127.0.0.1", 8765, None)
         while True:
-            for name in prices:
-                prices[name] += random.uniform(-1, 1)
+            for name, price in prices.items():
+                prices[name] = price + random.uniform(-1, 1)
                 message = json.dumps({"name": name, "price": prices[name]})
                 await broadcast(server.connections, message, policy=Latest(name))
             await trio.sleep(1)
