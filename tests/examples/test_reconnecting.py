@@ -13,7 +13,6 @@ SOURCE = (Path(__file__).parent.parent.parent / "examples" / "reconnecting.py").
 
 
 async def test_reconnecting(tmp_path: Path) -> None:
-    """The name of the example is "reconnecting"."""
     subscribed: list[str | bytes] = []
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]

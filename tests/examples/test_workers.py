@@ -17,7 +17,6 @@ SOURCE = (Path(__file__).parent.parent.parent / "examples" / "workers.py").read_
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the number of workers is told by it")
 async def test_workers(tmp_path: Path) -> None:
-    """The name of the example is "workers"."""
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind(("127.0.0.1", 0))

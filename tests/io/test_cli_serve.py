@@ -34,10 +34,11 @@ async def ask(url: str, request: str) -> tuple[str, bytes]:
     """Ask a server in plain HTTP, and return head and body of its answer."""
     stream = await trio.open_tcp_stream("127.0.0.1", port_of(url))
     async with stream:
-        await stream.send_all(f"{request} HTTP/1.1\r\nHost: 127.0.0.1:{port_of(url)}\r\n\r\n".encode())
+        head = f"{request} HTTP/1.1\r\nHost: 127.0.0.1:{port_of(url)}\r\nConnection: close\r\n\r\n"
+        await stream.send_all(head.encode())
         answer = b"".join([bytes(part) async for part in stream])
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return head.decode(), body
+    told, _, body = answer.partition(b"\r\n\r\n")
+    return told.decode(), body
 
 
 async def test_it_echoes_and_takes_the_first_subprotocol() -> None:
