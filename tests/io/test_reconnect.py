@@ -854,14 +854,15 @@ async def test_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
                     break
                 if len(log.times) == 3:
                     break
-    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+    # by number: some libraries give the levels other names for the whole process
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
         (
-            "WARNING",
+            logging.WARNING,
             f"{name}: the server answered the handshake with status 503; connecting again in 5.0 s (attempt 2)",
         ),
-        ("INFO", f"connected to {name} again"),
-        ("INFO", f"{name}: {connections.last_error}; connecting again in 10.0 s (attempt 3)"),
-        ("INFO", f"connected to {name} again"),
+        (logging.INFO, f"connected to {name} again"),
+        (logging.INFO, f"{name}: {connections.last_error}; connecting again in 10.0 s (attempt 3)"),
+        (logging.INFO, f"connected to {name} again"),
     ]
 
 
