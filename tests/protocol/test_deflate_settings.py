@@ -36,7 +36,8 @@ def sent_with(settings: dict[str, Any]) -> bytes:
 @pytest.mark.parametrize(("settings", "expected"), SETTINGS, ids=str)
 def test_settings_of_zlib(settings: dict[str, Any], expected: dict[str, Any]) -> None:
     """What is sent is what zlib makes of a message with the same settings, byte by byte."""
-    compressor = zlib.compressobj(**{"level": 6, "wbits": -12, "memLevel": 5, **expected})
+    wanted: dict[str, Any] = {"level": 6, "wbits": -12, "memLevel": 5, **expected}
+    compressor = zlib.compressobj(**wanted)
     payload = compressor.compress(TEXT) + compressor.flush(zlib.Z_SYNC_FLUSH)
     assert sent_with(settings) == payload.removesuffix(TAIL)
 
