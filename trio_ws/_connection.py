@@ -110,7 +110,7 @@ class WebSocketConnection(ConnectionFacts, trio.abc.Channel["str | bytes"]):
         unless the connection ends first; a buffer may be changed then.
 
         Args:
-            message: what to send; a `PreparedMessage` says itself whether it is compressed.
+            message: what to send; a `PreparedMessage` says itself whether it is compressed, and whether it is text.
             compress: whether to compress it, where both sides have agreed on compression. None decides by its size,
                 and False is for what must stay secret from those who see how long messages are.
             binary: True sends a `str` as binary, in UTF-8; False sends a buffer, which must be UTF-8, as text. None, the
@@ -118,14 +118,14 @@ class WebSocketConnection(ConnectionFacts, trio.abc.Channel["str | bytes"]):
 
         Raises:
             ConnectionClosed: the connection is closing or over.
-            ValueError: `message` is neither text nor a contiguous buffer, is text that UTF-8 cannot encode, or is to be
-                text and no UTF-8.
+            ValueError: `message` is neither text nor a contiguous buffer, is text that UTF-8 cannot encode, is to be text
+                and no UTF-8, or is prepared, and `compress` or `binary` is given.
 
         Cancellation: nothing of the message was or will be sent.
         """
         if type(message) is not str and type(message) is not bytes:
             if isinstance(message, PreparedMessage):
-                await send_prepared(self._link, message, compress)
+                await send_prepared(self._link, message, compress, binary)
                 return
             check_message(message)
         if binary is not None:

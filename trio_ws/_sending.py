@@ -87,17 +87,21 @@ async def compress_large(links: Iterable[Link], message: PreparedMessage) -> Non
                 await link.contexts.prepare(message)
 
 
-async def send_prepared(link: Link, message: PreparedMessage, compress: bool | None) -> None:
+async def send_prepared(
+    link: Link, message: PreparedMessage, compress: bool | None, binary: bool | None
+) -> None:
     """Send a message that is encoded once for all.
 
     Raises:
         ConnectionClosed: the connection is closing or over.
-        ValueError: `compress` is not None.
+        ValueError: `compress` or `binary` is not None.
 
     Cancellation: nothing of the message was or will be sent on this connection.
     """
     if compress is not None:
         raise ValueError("a prepared message says itself whether it is compressed")
+    if binary is not None:
+        raise ValueError("a prepared message says itself whether it is text or binary")
     await checkpoint_if_cancelled()
     await compress_large((link,), message)
     if link.inbox.turn.may_send() and link.outbox.offer(message):

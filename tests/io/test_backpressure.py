@@ -280,6 +280,31 @@ async def test_a_task_that_never_has_to_wait_lets_others_run(kind: str) -> None:
         nursery.cancel_scope.cancel()
 
 
+@every_kind
+async def test_a_task_that_always_finds_a_message_lets_others_run(kind: str) -> None:
+    async with (
+        against(kind, message_queue_size=float("inf")) as (connection, peer),
+        trio.open_nursery() as nursery,
+    ):
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        await peer.send(joined(peer, [(TEXT, b"x")] * 640))
+        await settle_until(lambda: connection.messages.statistics().messages == 640)
+        nursery.start_soon(count)
+        await trio.lowlevel.checkpoint()
+        before = turns
+        for _ in range(640):
+            assert await connection.get_message() == "x"
+        assert turns - before >= 9
+        nursery.cancel_scope.cancel()
+
+
 # Receiving
 
 

@@ -508,6 +508,17 @@ async def test_a_prepared_message_says_itself_whether_it_is_compressed() -> None
             await pairs[0].server.send_message(PreparedMessage("x"), compress=False)
 
 
+@pytest.mark.parametrize("binary", [True, False])
+async def test_a_prepared_message_says_itself_whether_it_is_text(binary: bool) -> None:
+    async with crowd(1) as pairs:
+        for message in ("x", b"x"):
+            with pytest.raises(ValueError, match="text or binary"):
+                await pairs[0].server.send_message(PreparedMessage(message), binary=binary)
+        # nothing of them was sent
+        await pairs[0].server.send_message(PreparedMessage("y"))
+        assert await pairs[0].client.get_message() == "y"
+
+
 # One connection
 
 

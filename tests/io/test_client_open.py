@@ -448,6 +448,33 @@ async def test_tls() -> None:
             await ws.aclose()
 
 
+async def test_a_client_with_a_certificate_of_its_own() -> None:
+    authority = trustme.CA()
+    context, stranger, known = issue(authority, "localhost"), trusting(authority), trusting(authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)  # pyright: ignore[reportUnknownMemberType]  # PyOpenSSL is not here
+    certificate = authority.issue_cert("ann@example.org")
+    certificate.configure_cert(known)  # pyright: ignore[reportUnknownMemberType]  # PyOpenSSL is not here
+    async with serving_tls(context) as server:
+        url = f"wss://localhost:{server.port}/"
+        with pytest.raises(HandshakeError):
+            async with open_websocket_url(url, stranger):
+                pass
+        async with open_websocket_url(url, known) as ws:
+            assert (await lines(ws))[0] == "/"
+
+
+async def test_a_context_that_verifies_nothing() -> None:
+    careless = ssl.create_default_context()
+    careless.check_hostname = False
+    careless.verify_mode = ssl.CERT_NONE
+    async with (
+        serving_tls(issue(trustme.CA(), "elsewhere.example")) as server,
+        open_websocket_url(f"wss://localhost:{server.port}/", careless) as ws,
+    ):
+        assert (await lines(ws))[0] == "/"
+
+
 def test_use_ssl_true_verifies() -> None:
     context = ssl_context(use_ssl=True)
     assert context is not None

@@ -11,6 +11,27 @@ from trio_ws.protocol._close import may_be_sent
 from trio_ws.protocol._errors import ERRORS, LocalProtocolError, ProtocolError, RemoteProtocolError
 from trio_ws.protocol._events import Close, Fragment, Ping, Pong
 
+#: The codes of ws, and the close codes with which it answers: log filters and dashboards made for it go on working.
+OF_WS = {
+    "WS_ERR_EXPECTED_FIN": 1002,
+    "WS_ERR_EXPECTED_MASK": 1002,
+    "WS_ERR_INVALID_CLOSE_CODE": 1002,
+    "WS_ERR_INVALID_CONTROL_PAYLOAD_LENGTH": 1002,
+    "WS_ERR_INVALID_OPCODE": 1002,
+    "WS_ERR_INVALID_UTF8": 1007,
+    "WS_ERR_TOO_MANY_BUFFERED_PARTS": 1008,
+    "WS_ERR_UNEXPECTED_MASK": 1002,
+    "WS_ERR_UNEXPECTED_RSV_1": 1002,
+    "WS_ERR_UNEXPECTED_RSV_2_3": 1002,
+    "WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH": 1009,
+    "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH": 1009,
+}
+
+
+@pytest.mark.parametrize(("code", "close_code"), OF_WS.items())
+def test_the_codes_of_ws_are_there_with_its_close_codes(code: str, close_code: int) -> None:
+    assert ERRORS[code][0] == close_code
+
 
 @pytest.mark.parametrize("code", ERRORS)
 def test_every_code_has_its_answer_and_its_words(code: str) -> None:
