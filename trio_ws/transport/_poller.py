@@ -53,7 +53,8 @@ class Poller:
         held: how many expect more sockets.
         now: when the turn began, on Trio's clock: cheaper than to ask for each socket.
         sockets: the transport of each descriptor in the set.
-        turn: advances each time sockets are served; starts above 0, where no transport has written yet.
+        turn: advances in each pass of the scheduler, and each time sockets are served; starts above 0, where no transport
+            has written yet.
     """
 
     __slots__ = ("_events", "_polled", "_ready", "again", "due", "flusher", "held", "now", "sockets", "turn")
@@ -103,7 +104,11 @@ class Poller:
             reschedule(task)
 
     def serve_ready(self) -> None:
-        """Serve what is ready; what does not fit into this turn comes first in the next."""
+        """Serve what is ready; what does not fit into this turn comes first in the next.
+
+        The tasks of the pass that follows have a turn of their own, also when nothing is ready.
+        """
+        self.turn += 1
         deadline = time.perf_counter() + _SLICE
         self.again = True
         while self._events or (self.again and time.perf_counter() < deadline):
