@@ -119,13 +119,6 @@ class Outbox:
         self._send_kept()
         self.wake()
 
-    def offer(self, message: PreparedMessage, more: bool = False) -> bool:
-        """Send a message if it can go at once; return whether it was so. *more* may follow, as in `Transport.write`."""
-        if self.held or not self._protocol.may_send or self._transport.buffered > HIGH_WATER:
-            return False
-        self._transport.write(message.encode_for(self._protocol), more)
-        return True
-
     def keep(self, key: Hashable, message: PreparedMessage) -> Kept:
         """Keep a message until there is room, in place of the one that is kept under this key.
 
