@@ -151,7 +151,7 @@ def _send_to_all(
     slow: list[WebSocketConnection] = []
     for ws in listeners:
         link = _link_of(ws)
-        if link.outbox.offer(message):
+        if link.offer(message, True):
             result.sent.append(ws)
         elif link.protocol.may_send:
             slow.append(ws)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ._config import Config
     from ._pieces import Pieces
     from ._pings import PingWaiter
+    from ._prepared import PreparedMessage
     from .transport import Transport
 
 
@@ -180,6 +181,16 @@ class Link(_ending.Ending):
         if self.contexts is not None and self.contexts.wants_thread(message, compress):
             return False
         self.send(message, compress)
+        return True
+
+    def offer(self, message: PreparedMessage, more: bool = False) -> bool:
+        """Send a message that is encoded once for all if it can go at once; return whether it was so.
+
+        *more* says that more is likely to follow: what comes until the next turn leaves together.
+        """
+        if not self.protocol.may_send or self.outbox.held or self.transport.buffered > HIGH_WATER:
+            return False
+        self.transport.write(message.encode_for(self.protocol), more)
         return True
 
     def send(self, message: str | Buffer, compress: bool | None) -> None:

@@ -21,4 +21,5 @@ cdef class Link(_ending.Ending):
     cpdef object wanted(self)
     cpdef object read_on(self)
     cpdef bint send_in_turn(self, message, compress) except -1
+    cpdef bint offer(self, message, bint more=*) except -1
     cpdef object send(self, message, compress)

@@ -119,13 +119,6 @@ class Outbox:
         self._send_kept()
         self.wake()
 
-    def offer(self, message: PreparedMessage) -> bool:
-        """Send a message if it can go at once; return whether it was so."""
-        if self.held or not self._protocol.may_send or self._transport.buffered > HIGH_WATER:
-            return False
-        self._transport.write(message.encode_for(self._protocol))
-        return True
-
     def keep(self, key: Hashable, message: PreparedMessage) -> Kept:
         """Keep a message until there is room, in place of the one that is kept under this key.
 

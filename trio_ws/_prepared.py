@@ -60,7 +60,7 @@ class PreparedMessage:
 
     def encode_for(self, protocol: Protocol) -> tuple[bytes, ...]:
         """Return its frame for a connection on which a message may be sent now, and which it has to be sent on."""
-        recipe = self._recipe_for(protocol)
+        recipe = None if protocol.deflater is None else self._recipe_for(protocol)
         frame = self._frames.get(recipe)
         if frame is None or protocol.role is Role.CLIENT:
             frame = self._encode(protocol, recipe)

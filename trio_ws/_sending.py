@@ -104,10 +104,10 @@ async def send_prepared(
         raise ValueError("a prepared message says itself whether it is text or binary")
     await checkpoint_if_cancelled()
     await compress_large((link,), message)
-    if link.inbox.turn.may_send() and link.outbox.offer(message):
+    if link.inbox.turn.may_send() and link.offer(message):
         return
     await rest(link.inbox.turn)
-    if not link.outbox.offer(message):
+    if not link.offer(message):
         await wait_and_send(link, message)
 
 

@@ -100,6 +100,19 @@ async def test_the_first_write_of_a_turn_leaves_at_once_and_those_behind_it_toge
         peer.close()
 
 
+async def test_each_pass_of_the_scheduler_is_a_turn_also_when_no_socket_is_ready() -> None:
+    ours, peer = plain_pair()
+    async with trio.open_nursery() as nursery:
+        transport = started(ours, Recorder(), nursery)
+        for number in range(10):
+            transport.write((b"%d" % number,))
+            assert transport.buffered == 0
+            assert peer.recv(100) == b"%d" % number
+            await trio.lowlevel.checkpoint()
+        transport.abort()
+        peer.close()
+
+
 async def test_what_more_will_follow_waits_for_it() -> None:
     ours, peer = plain_pair()
     async with trio.open_nursery() as nursery:

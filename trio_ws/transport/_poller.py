@@ -53,10 +53,23 @@ class Poller:
         held: how many expect more sockets.
         now: when the turn began, on Trio's clock: cheaper than to ask for each socket.
         sockets: the transport of each descriptor in the set.
-        turn: advances each time sockets are served; starts above 0, where no transport has written yet.
+        turn: advances in each pass of the scheduler, and each time sockets are served; starts above 0, where no transport
+            has written yet.
     """
 
-    __slots__ = ("_events", "_polled", "_ready", "again", "due", "flusher", "held", "now", "sockets", "turn")
+    __slots__ = (
+        "_due_since",
+        "_events",
+        "_polled",
+        "_ready",
+        "again",
+        "due",
+        "flusher",
+        "held",
+        "now",
+        "sockets",
+        "turn",
+    )
 
     def __init__(self, ready: ReadySet) -> None:
         self._ready = ready
@@ -65,6 +78,7 @@ class Poller:
         self.sockets: dict[int, Served] = {}
         self.held = 0
         self.due: deque[Served] = deque()
+        self._due_since = 0.0  # when serving those was last over, or the first of them came
         self.flusher: trio.lowlevel.Task | None = None
         self.again = False
         self.turn = 1
@@ -100,10 +114,15 @@ class Poller:
         """Have the flusher look at what is due."""
         if self.flusher is not None:
             task, self.flusher = self.flusher, None
+            self._due_since = time.perf_counter()
             reschedule(task)
 
     def serve_ready(self) -> None:
-        """Serve what is ready; what does not fit into this turn comes first in the next."""
+        """Serve what is ready; what does not fit into this turn comes first in the next.
+
+        The tasks of the pass that follows have a turn of their own, also when nothing is ready.
+        """
+        self.turn += 1
         deadline = time.perf_counter() + _SLICE
         self.again = True
         while self._events or (self.again and time.perf_counter() < deadline):
@@ -119,9 +138,14 @@ class Poller:
                 return
 
     def serve_due(self, count: int) -> int:
-        """Serve *count* of those that are due, as far as there is time, in a turn of their own; return how many are left."""
+        """Serve *count* of those that are due, as far as there is time, in a turn of their own; return how many are left.
+
+        There is as much time as all tasks took since the last time, or a slice if that is more: a crowd is not kept
+        waiting by tasks that are busy, as they are not by the crowd.
+        """
         self.begin_turn()
-        deadline = time.perf_counter() + _SLICE
+        begun = time.perf_counter()
+        deadline = begun + max(_SLICE, begun - self._due_since)
         while count > 0:
             transport = self.due.popleft()
             transport.due = False
@@ -129,6 +153,7 @@ class Poller:
             count -= 1
             if time.perf_counter() >= deadline:
                 break
+        self._due_since = time.perf_counter()
         return count
 
     def begin_turn(self) -> None:

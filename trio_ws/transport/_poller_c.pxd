@@ -16,6 +16,7 @@ cdef class Poller:
     cdef object _ready
     cdef list _events
     cdef long long _polled
+    cdef double _due_since
 
     cpdef object add(self, int fd, transport)
     cpdef object remove(self, int fd)
@@ -26,7 +27,7 @@ cdef class Poller:
     cpdef object wake_flusher(self)
     @cython.locals(deadline=double)
     cpdef object serve_ready(self)
-    @cython.locals(deadline=double)
+    @cython.locals(begun=double, deadline=double)
     cpdef Py_ssize_t serve_due(self, Py_ssize_t count) except -1
     cpdef object begin_turn(self)
     cdef bint _serve(self, double deadline) except -1
