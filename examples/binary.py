@@ -1,8 +1,11 @@
+"""A server that doubles numbers, and a client that asks for it: `python binary.py`, then `python binary.py URL`."""
+
+import sys
 from array import array
 
 import trio
 
-from trio_ws import WebSocketRequest, WebSocketServer, open_websocket_url, serve_websocket
+from trio_ws import WebSocketRequest, open_websocket_url, serve_websocket
 
 
 async def scale(request: WebSocketRequest) -> None:
@@ -12,16 +15,20 @@ async def scale(request: WebSocketRequest) -> None:
         await ws.send_message(array("f", [2 * number for number in numbers]))
 
 
-async def main() -> None:
-    async with trio.open_nursery() as nursery:
-        server: WebSocketServer = await nursery.start(serve_websocket, scale, "127.0.0.1", 0, None)
-        async with open_websocket_url(f"ws://127.0.0.1:{server.port}/") as ws:
-            await ws.send_message(array("f", [1.5, 2.5]))
-            answer = await ws.get_message()
-            assert isinstance(answer, bytes)
-            print(array("f", answer).tolist())
-        nursery.cancel_scope.cancel()
+async def ask(url: str) -> None:
+    async with open_websocket_url(url) as ws:
+        await ws.send_message(array("f", [1.5, 2.5]))
+        answer = await ws.get_message()
+        assert isinstance(answer, bytes)
+        print(array("f", answer).tolist())
+
+
+async def main(*urls: str) -> None:
+    if urls:
+        await ask(*urls)
+    else:
+        await serve_websocket(scale, "127.0.0.1", 8765, None)
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    trio.run(main, *sys.argv[1:])

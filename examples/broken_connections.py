@@ -1,3 +1,11 @@
+"""A server and a client that find out when the other side is gone.
+
+`python broken_connections.py` serves, `python broken_connections.py URL` connects. Two numbers behind it are seconds: of
+silence until a ping is sent, and without a sign of life after it.
+"""
+
+import sys
+
 import trio
 
 from trio_ws import ConnectionLost, WebSocketConnection, WebSocketRequest, open_websocket_url, serve_websocket
@@ -15,20 +23,23 @@ async def handler(request: WebSocketRequest) -> None:
     await receive(await request.accept())
 
 
-async def serve() -> None:
-    await serve_websocket(handler, "127.0.0.1", 8765, None, ping_interval=10, ping_timeout=5)
+async def serve(ping_interval: float = 10, ping_timeout: float = 5) -> None:
+    await serve_websocket(
+        handler, "127.0.0.1", 8765, None, ping_interval=ping_interval, ping_timeout=ping_timeout
+    )
 
 
-async def connect() -> None:
-    async with open_websocket_url("ws://localhost:8765/", ping_interval=10, ping_timeout=5) as ws:
+async def connect(url: str, ping_interval: float = 10, ping_timeout: float = 5) -> None:
+    async with open_websocket_url(url, ping_interval=ping_interval, ping_timeout=ping_timeout) as ws:
         await receive(ws)
 
 
-async def main() -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve)
-        nursery.start_soon(connect)
+async def main(*arguments: str) -> None:
+    if arguments and "://" in arguments[0]:
+        await connect(arguments[0], *map(float, arguments[1:]))
+    else:
+        await serve(*map(float, arguments))
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    trio.run(main, *sys.argv[1:])

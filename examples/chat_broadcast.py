@@ -1,8 +1,10 @@
 """A chat: what one says, all hear, and the others hear who has come. Whoever does not listen is sent away."""
 
+from functools import partial
+
 import trio
 
-from trio_ws import WebSocketRequest, WebSocketServer, broadcast, serve_websocket
+from trio_ws import PerMessageDeflate, WebSocketRequest, WebSocketServer, broadcast, serve_websocket
 
 
 async def main() -> None:
@@ -12,8 +14,9 @@ async def main() -> None:
         async for message in ws:
             await broadcast(server.connections, message, policy="close")
 
+    serve = partial(serve_websocket, compression=PerMessageDeflate())
     async with trio.open_nursery() as nursery:
-        server: WebSocketServer = await nursery.start(serve_websocket, chat, "127.0.0.1", 8765, None)
+        server: WebSocketServer = await nursery.start(serve, chat, "127.0.0.1", 8765, None)
 
 
 if __name__ == "__main__":

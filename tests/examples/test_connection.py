@@ -69,7 +69,16 @@ async def test_sans_io_with_this_library_s_own_client() -> None:
 
 
 async def test_binary() -> None:
-    assert await run("binary") == b"[3.0, 5.0]" + os.linesep.encode()
+    async with serving(names_of("binary")["scale"]) as server:
+        answer = await run("binary", f"ws://127.0.0.1:{server.port}/")
+    assert answer == b"[3.0, 5.0]" + os.linesep.encode()
+
+
+async def test_numpy_client() -> None:
+    pytest.importorskip("numpy", reason="numpy is not installed")
+    async with serving(names_of("binary")["scale"]) as server:
+        answer = await run("numpy_client", f"ws://127.0.0.1:{server.port}/")
+    assert answer == b"[0. 1. 2. 3. 4.]" + os.linesep.encode()
 
 
 async def test_binary_with_numpy() -> None:
@@ -120,4 +129,4 @@ async def test_a_broken_connection_on_the_client(
 
 def test_the_example_of_broken_connections_asks_for_what_is_tested() -> None:
     source = (EXAMPLES / "broken_connections.py").read_text("utf-8")
-    assert source.count("ping_interval=10, ping_timeout=5") == 2
+    assert source.count("ping_interval: float = 10, ping_timeout: float = 5") == 2

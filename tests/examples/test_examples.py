@@ -14,6 +14,7 @@ import trio.testing
 import trustme
 
 from trio_ws import CloseReason, ConnectionLost, open_websocket_url
+from trio_ws.protocol import AgreedDeflate
 
 CHECKOUT = Path(__file__).parent.parent.parent
 EXAMPLES = {path.stem: path.read_text("utf-8") for path in (CHECKOUT / "examples").glob("*.py")}
@@ -53,6 +54,16 @@ async def test_echo(port: int, tmp_path: Path) -> None:
         assert await run("echo_client", tmp_path, port=port) == "hello\n"
 
 
+async def test_compression(port: int) -> None:
+    url = f"ws://127.0.0.1:{port}/"
+    async with serving("compressed_echo", port), open_websocket_url(url) as ws:
+        [agreed] = ws.extensions
+        assert isinstance(agreed, AgreedDeflate)
+        assert (agreed.forgets, agreed.peer_forgets, agreed.peer_window_bits) == (True, True, 10)
+        await ws.send_message("compressible " * 1000)
+        assert await ws.get_message() == "compressible " * 1000
+
+
 async def test_chat(port: int) -> None:
     url = f"ws://127.0.0.1:{port}/"
     async with (
@@ -73,8 +84,8 @@ async def test_chat_sends_away_who_does_not_listen(port: int, autojump_clock: tr
     began = trio.current_time()
     async with (
         serving("chat_broadcast", port),
-        open_websocket_url(url, message_queue_size=1) as deaf,
-        open_websocket_url(url) as talker,
+        open_websocket_url(url, message_queue_size=1, compression=None) as deaf,
+        open_websocket_url(url, compression=None) as talker,
     ):
         for _ in range(20):  # MiB: more than all buffers between here and the one who does not listen
             await talker.send_message(bytes(2**20))

@@ -206,6 +206,12 @@ def lane(peer: Peer, role: Role, transport: str) -> Lane:
     return Lane(peer, role, transport)
 
 
+@pytest.fixture(scope="session")
+def ws() -> tuple[Sequence[str], Mapping[str, str]]:
+    """The command of the `ws` peer, of which the first word is Node.js, and what its environment needs."""
+    return find_ws()
+
+
 # --- A library to be replaced ---------------------------------------------------------------------------------------
 
 
