@@ -290,7 +290,7 @@ DIFFERENCES: dict[Scenario, tuple[object, object]] = {
         [
             ("ConnectionRejected", True, False),
             ("ConnectionRejected", False, True),
-            "ValueError",
+            "InvalidURL",
             "ConnectionRejected",
             "ConnectionRejected",
             "ValueError",
