@@ -24,7 +24,9 @@ def port_of(url: str) -> int:
 async def get(url: str, path: str, headers: str = "") -> str:
     """Return what plain HTTP is answered."""
     async with await trio.open_tcp_stream("127.0.0.1", port_of(url)) as stream:
-        await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
+        await stream.send_all(
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n".encode()
+        )
         return b"".join([bytes(part) async for part in stream]).decode()
 
 
