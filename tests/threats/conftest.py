@@ -1,0 +1,21 @@
+"""The victims that most attacks share; a victim that is not as it was before fails the attack that has made it so."""
+
+from collections.abc import Generator
+
+import pytest
+
+from tests.threats.threat_kit import Victim, victim_of
+
+
+@pytest.fixture(scope="session", params=["plain", "deflate"])
+def shared_victim(request: pytest.FixtureRequest) -> Generator[Victim]:
+    """An echo server with every default, and one that compresses besides."""
+    with victim_of(compression=request.param == "deflate") as victim:
+        yield victim
+
+
+@pytest.fixture
+def victim(shared_victim: Victim) -> Generator[Victim]:
+    """An echo server with every default, with and without compression, that must serve on after the attack."""
+    yield shared_victim
+    assert shared_victim.report()["connections"] == 0
