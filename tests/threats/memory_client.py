@@ -68,4 +68,5 @@ async def main(friendly: str, evil: str, deed: str, options: str) -> None:
     json.dump({"outcome": outcome, "growth": growth, "descriptors": left}, sys.stdout)
 
 
-trio.run(main, *sys.argv[1:])
+_, friendly, evil, deed, options = sys.argv
+trio.run(main, friendly, evil, deed, options)

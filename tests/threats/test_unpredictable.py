@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def test_after_a_fork_both_processes_have_masks_and_keys_of_their_own() -> None:
 
 
 async def test_every_kind_of_frame_has_a_mask_of_its_own() -> None:
-    async def pieces() -> Any:
+    async def pieces() -> AsyncIterator[str]:
         for piece in ("a", "b", "c"):
             yield piece
 
