@@ -24,6 +24,7 @@ from tests.threats.stalling_kit import (
 from trio_ws import (
     ClientOptions,
     CloseReason,
+    ConnectionEnded,
     ConnectionLost,
     ConnectionTimeout,
     State,
@@ -193,6 +194,32 @@ async def test_a_server_that_answers_and_stays_is_left_in_time(
     script: Callable[[RawPeer], Awaitable[object]], tls: bool, autojump_clock: trio.testing.MockClock
 ) -> None:
     assert await time_to_close(script, tls, 4.0) <= 4.01
+
+
+@with_and_without_tls
+@pytest.mark.parametrize("talks", [False, True], ids=["silent", "talking"])
+async def test_a_server_that_says_goodbye_and_stays_is_left_in_time(
+    talks: bool, tls: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def say_goodbye(peer: RawPeer) -> None:
+        await peer.send_close(1001, "going")
+        await peer.expect_close(1001, "going")
+        while talks:
+            await peer.send_frame(2, bytes(1000))
+            await trio.sleep(0.1)
+
+    context = loopback_contexts()[1] if tls else None
+    async with evil_server(say_goodbye, tls) as url, trio.open_nursery() as nursery:
+        ws = await connect_websocket_url(nursery, url, context, disconnect_timeout=4)
+        began = trio.current_time()
+        with trio.fail_after(PATIENCE):
+            with pytest.raises(ConnectionEnded) as ended:
+                await ws.get_message()
+            assert ended.value.reason == CloseReason(1001, "going")
+            assert trio.current_time() - began <= 0.01
+            await ws.wait_closed()
+        assert trio.current_time() - began == pytest.approx(4)
+        assert ws.state is State.CLOSED
 
 
 @with_and_without_tls
