@@ -71,8 +71,9 @@ def open_websocket_url(
         url: ``ws://``, ``wss://``, ``http://`` and ``https://`` standing for these, or ``ws+unix:/run/socket:/resource``
             for a Unix socket; anything whose `str` is one, such as a `yarl.URL`. A user and password in it are sent as
             HTTP Basic authentication.
-        ssl_context: for ``wss``; by default certificates are verified against the system's store, and HTTP/1.1 is
-            asked for (ALPN), the only version that the handshake speaks. A context that is given is used as it is.
+        ssl_context: for ``wss``; by default TLS is 1.2 or newer, certificates are verified against the system's store,
+            and HTTP/1.1 is asked for (ALPN), the only version that the handshake speaks. A context that is given is used
+            as it is.
         options: see `ClientOptions`.
 
     Raises:

@@ -36,7 +36,8 @@ async def serve_websocket(
             connection is closed with 1000.
         host: where to listen: a name, an address, or None for all interfaces.
         port: TCP port; 0 lets the system choose, and `WebSocketServer.port` says which.
-        ssl_context: for TLS; None is for none.
+        ssl_context: for TLS; None is for none. It is used as it is: one of `ssl.create_default_context` for
+            `ssl.Purpose.CLIENT_AUTH` speaks TLS 1.2 and newer.
         backlog: how many connections may wait to be accepted; by default as many as the kernel allows.
         reuse_port: share the port with other processes that do the same, so that the kernel spreads the connections.
         handler_nursery: where the connections' tasks run; by default in the server's own nursery.

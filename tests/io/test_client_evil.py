@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from tests.io.api_kit import client_and_peer, closed_error, receive_all, scripted_port
-from tests.io.transport_kit import reset, tcp_pair, tls_pair
+from tests.io.transport_kit import reset, tcp_pair
 from trio_ws import (
     CloseReason,
     ConnectionClosed,
@@ -371,28 +371,6 @@ async def test_sending_to_a_server_that_never_reads_ends_by_itself(
             while True:
                 await ws.send_message(bytes(65536))
         assert trio.current_time() == pytest.approx(40)
-
-
-# TLS that is cut
-
-
-@pytest.mark.parametrize("half_a_frame", [True, False])
-async def test_tls_that_ends_without_saying_so_is_no_clean_end(half_a_frame: bool) -> None:
-    server, client = await tls_pair()
-    peer = RawPeer(server, Role.SERVER)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(peer.handshake)
-        ws = await wrap_client_stream(nursery, client, "localhost", "/")
-        await trio.testing.wait_all_tasks_blocked()  # the peer's task is done with the stream
-        await peer.send(
-            encode_raw_frame(1, b"one") + encode_raw_frame(1, b"two")[: 3 if half_a_frame else None]
-        )
-        await server.transport_stream.aclose()  # the wire is cut: no close_notify
-        received, error = await receive_all(ws)
-        assert received == (["one"] if half_a_frame else ["one", "two"])
-        assert error.reason == CloseReason(1006)
-        assert isinstance(error, ConnectionLost)
-        await ws.aclose()
 
 
 def open_descriptors() -> int:

@@ -455,7 +455,8 @@ async def test_a_way_to_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             await arrive(f"{plain.url}/0", max_redirects=1)
         (tmp_path / "ca.pem").write_text("".join(map(ssl.DER_cert_to_PEM_cert, authorities)))
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-        assert await arrive(f"{plain.url}/0", max_redirects=1) == f"{secure.url}/"
+        assert await arrive(f"{plain.url}/0", max_redirects=1, auth=("ann", "secret")) == f"{secure.url}/"
+    assert secure.said("authorization") == [None]
 
 
 async def test_the_name_of_a_certificate_is_for_the_origin_of_the_url_alone() -> None:
