@@ -39,6 +39,11 @@ async def deaf(request: WebSocketRequest) -> None:
     await trio.sleep_forever()
 
 
+async def parting(request: WebSocketRequest) -> None:
+    """Accept, and have nothing to say."""
+    await request.accept()
+
+
 async def failing(request: WebSocketRequest) -> None:
     """Raise what the first message says: "plain", "group" or "after" the peer has gone; send back any other."""
     ws = await request.accept()
@@ -94,7 +99,9 @@ async def main() -> None:
     if (certificate := options.pop("certificate", None)) is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate)
-    handler = {"echo": echo, "deaf": deaf, "failing": failing}[options.pop("handler", "echo")]
+    handler = {"echo": echo, "deaf": deaf, "failing": failing, "parting": parting}[
+        options.pop("handler", "echo")
+    ]
     if (hook := options.pop("hook", None)) is not None:
         options["process_request"] = {"page": page, "slow": slow}[hook]
     async with trio.open_nursery() as nursery:
