@@ -164,10 +164,16 @@ async def test_a_flood_of_pings_whose_answers_nobody_reads_costs_no_memory(targe
     async with target.attacked(DEFLATE) as peer:
         flood = (frame(PING) + frame(PING, bytes(125))) * 500
         with target.bounded():
-            with trio.move_on_after(1.5):
-                while True:
-                    await peer.send(flood)
-            await target.serves()
+            async with trio.open_nursery() as nursery:
+
+                async def send() -> None:
+                    while True:
+                        await peer.send(flood)
+
+                nursery.start_soon(send)
+                await trio.sleep(1.5)
+                await target.serves()  # others are served meanwhile
+                nursery.cancel_scope.cancel()
     # what was cut in the middle is no frame any more; the next peer starts afresh
     async with target.attacked(DEFLATE) as peer:
         with trio.fail_after(10):

@@ -5,7 +5,7 @@ On real sockets with options of tenths of a second; with the defaults, to the se
 
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -237,6 +237,48 @@ async def test_a_peer_that_floods_instead_of_answering_a_close_frame_is_cut(part
                 await peer.send(encode_raw_frame(2, bytes(65536), mask=MASK))
     await parting_victim.released(before, PATIENCE)
     assert parting_victim.log() == ""
+
+
+# Waiting
+
+
+@pytest.fixture(scope="module")
+def patient_victim() -> Generator[Victim]:
+    """One whose handler never takes a message, with the default deadlines."""
+    with victim_of(handler="deaf", hook="page") as victim:
+        yield victim
+
+
+async def test_waiting_for_a_peer_costs_no_time_of_computing(patient_victim: Victim) -> None:
+    """Whatever it is waited for: what the kernel repeats for ever, such as an end that is not read, must not be asked."""
+    full = MESSAGE * 20
+    states = {
+        "nothing sent": b"",
+        "half a head": HEAD[:60],
+        "a page": PAGE,
+        "a refused request": handshake_with({"Origin": "null"}),
+        "an open connection": HEAD,
+        "half a frame": HEAD + MESSAGE[:-1],
+        "a full queue": HEAD + full,
+        "a close frame": HEAD + CLOSE,
+        "a close frame behind a full queue": HEAD + full + CLOSE,
+        "a violation": HEAD + VIOLATION,
+        "a violation and more": HEAD + VIOLATION + bytes(5000),
+    }
+    async with AsyncExitStack() as stack:
+        peers: list[RawPeer] = []
+        for data in states.values():
+            for ends in (False, True):
+                peer = await stack.enter_async_context(patient_victim.dialled())
+                await peer.send(data)
+                if ends:
+                    assert isinstance(peer.stream, trio.SocketStream)
+                    await peer.stream.send_eof()
+                peers.append(peer)
+        await trio.sleep(0.3)
+        before = patient_victim.cpu
+        await trio.sleep(0.5)
+        assert patient_victim.cpu - before < 0.1
 
 
 # To the second, with the defaults

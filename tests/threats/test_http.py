@@ -1,6 +1,8 @@
 """Heads that are too large, too slow to read or glued to other things, seen from outside on a real server."""
 
+import random
 from collections.abc import Generator
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
@@ -79,6 +81,16 @@ async def test_what_never_ends_behind_a_refused_request_is_cut_and_not_kept(targ
             await peer.send(handshake_with({"Upgrade": None}))
             while True:
                 await peer.send(bytes(64 * KIBI))
+
+
+async def test_a_hundred_heads_that_do_not_end_are_what_their_limit_says(target: Victim) -> None:
+    async with AsyncExitStack() as stack:
+        with target.bounded(100 * 2 * 32 * KIBI + 4 * MEBI):
+            for _ in range(100):
+                peer = await stack.enter_async_context(target.dialled())
+                for _ in range(31):
+                    await peer.send(b"GET / HTTP/1.1\r\nX: ".ljust(KIBI - 2, b"a") + b"\r\n")
+            await target.serves()
 
 
 # Time of computing
@@ -237,6 +249,33 @@ async def test_nothing_is_said_before_the_request_is_complete(target: Victim) ->
         assert not peer.received
         await peer.send(data[-1:])
         assert (await peer.receive_head()).startswith(b"HTTP/1.1 101 ")
+
+
+async def test_any_damage_to_a_request_is_answered(target: Victim) -> None:
+    """Bytes changed, left out, doubled and put in at random, by a source that begins with the same seed each time."""
+    source = random.Random(6455)
+    whole = handshake_with({"Origin": "http://localhost", "Sec-WebSocket-Extensions": DEFLATE}) + HELLO
+    for _ in range(400):
+        data = bytearray(whole)
+        for _ in range(source.randint(1, 4)):
+            place = source.randrange(len(data))
+            match source.randrange(4):
+                case 0:
+                    data[place] = source.randrange(256)
+                case 1:
+                    del data[place : place + source.randint(1, 20)]
+                case 2:
+                    data[place:place] = data[place : place + source.randint(1, 20)]
+                case _:
+                    data[place:place] = source.choice(
+                        [b"\r", b"\n", b"\r\n", b"\0", b":", b",", b" ", b"\xff"]
+                    )
+        async with target.dialled() as peer:
+            await peer.send(bytes(data))
+            assert isinstance(peer.stream, trio.SocketStream)
+            await peer.stream.send_eof()
+            with trio.fail_after(5):
+                assert (await orderly_rest(peer)).startswith(b"HTTP/1.1 "), bytes(data)
 
 
 # Servers that look at requests first
