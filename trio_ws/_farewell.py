@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 READ_SIZE = 4096
 
 #: After an answer that is not 101 the client gets this many seconds to read it, and to send this many bytes that nobody
-#: wants, before the connection is closed under it: unread data would make the kernel destroy the answer.
+#: wants, before the connection is closed under it: unread data would make the kernel destroy the answer. A client that
+#: sends a header of megabytes reads only when it has sent it.
 FAREWELL_SECONDS = 1.0
-FAREWELL_SIZE = 2**18
+FAREWELL_SIZE = 2**22
+_DROP_SIZE = 2**16  # of it at once
 
 
 async def deliver(stream: trio.abc.Stream, data: bytes, seconds: float) -> None:
@@ -67,7 +69,7 @@ async def part(stream: trio.abc.Stream) -> None:
             if isinstance(stream, trio.abc.HalfCloseableStream):
                 await stream.send_eof()
                 left = FAREWELL_SIZE
-                while left > 0 and (data := await stream.receive_some(READ_SIZE)):
+                while left > 0 and (data := await stream.receive_some(_DROP_SIZE)):
                     left -= len(data)
             await stream.aclose()
     finally:

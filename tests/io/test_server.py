@@ -360,7 +360,7 @@ async def test_a_rejected_client_that_sends_much_is_cut_at_once(
 ) -> None:
     near, far = trio.testing.memory_stream_pair()
     peer = RawPeer(near, Role.CLIENT)
-    await peer.send(handshake_request() + bytes(2**19))
+    await peer.send(handshake_request() + bytes(2**23))
     async with trio.open_nursery() as nursery:
         await (await wrap_server_stream(nursery, far)).reject(403)
     assert trio.current_time() == 0

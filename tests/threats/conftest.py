@@ -1,6 +1,6 @@
 """The victims that most attacks share; a victim that is not as it was before fails the attack that has made it so."""
 
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 
 import pytest
 
@@ -19,3 +19,13 @@ def victim(shared_victim: Victim) -> Generator[Victim]:
     """An echo server with every default, with and without compression, that must serve on after the attack."""
     yield shared_victim
     assert shared_victim.report()["connections"] == 0
+
+
+@pytest.fixture
+async def target(victim: Victim) -> AsyncGenerator[Victim]:
+    """The same, and it must have nothing left of the attack: no connection, no descriptor's end, no line in its log."""
+    logged = victim.log()
+    yield victim
+    await victim.serves()
+    await victim.idle()
+    assert victim.log() == logged, "a bad peer can fill the log"

@@ -44,6 +44,7 @@ class Victim:
         self.pid = self._process.pid
         self.port: int = self._read()["port"]
         self._status = Path(f"/proc/{self.pid}/status")
+        self.report()  # by now it accepts, and has the descriptors that it needs for itself
 
     def stop(self) -> str:
         """End it, in order, and return what it has logged."""
@@ -139,6 +140,17 @@ class Victim:
                 await trio.sleep(0.02)
             return
         raise AssertionError(f"left over: {self.sockets}, {self.report()}")
+
+    async def released(self, descriptors: int, patience: float = 5.0) -> None:
+        """Wait until it has no more than so many descriptors, and fail if it has after so many seconds.
+
+        A socket that it has closed may stay with the kernel for as long as the peer keeps its end.
+        """
+        with trio.move_on_after(patience):
+            while self.descriptors > descriptors:  # noqa: ASYNC110 - another process sets no event
+                await trio.sleep(0.02)
+            return
+        raise AssertionError(f"there are {self.descriptors - descriptors} descriptors too many")
 
     def _read(self) -> dict[str, int]:
         assert self._process.stdout is not None

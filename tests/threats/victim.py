@@ -2,8 +2,9 @@
 
 `python victim.py OPTIONS` serves on a free port of the loopback until its standard input ends. OPTIONS is JSON: what
 `serve_websocket` takes, besides "certificate", a PEM file with key and chain for TLS, "handler", the name of one of the
-functions here, and "descriptors", the number of them that the process may have. Its port is the first line of its
-output; each line of input is answered with a line that says how many tasks, objects and connections there are.
+functions here, "descriptors", the number of them that the process may have, and "hook", the name of a function here that
+looks at requests first. Its port is the first line of its output; each line of input is answered with a line that says
+how many tasks, objects and connections there are.
 """
 
 import gc
@@ -15,7 +16,14 @@ from contextlib import suppress
 
 import trio
 
-from trio_ws import ConnectionClosed, WebSocketRequest, WebSocketServer, serve_websocket
+from trio_ws import (
+    ConnectionClosed,
+    Request,
+    Response,
+    WebSocketRequest,
+    WebSocketServer,
+    serve_websocket,
+)
 
 
 async def echo(request: WebSocketRequest) -> None:
@@ -29,6 +37,11 @@ async def deaf(request: WebSocketRequest) -> None:
     """Accept, and never come back for a message."""
     await request.accept()
     await trio.sleep_forever()
+
+
+async def parting(request: WebSocketRequest) -> None:
+    """Accept, and have nothing to say."""
+    await request.accept()
 
 
 async def failing(request: WebSocketRequest) -> None:
@@ -46,6 +59,16 @@ async def failing(request: WebSocketRequest) -> None:
                 raise ZeroDivisionError(message)
             case _:
                 await ws.send_message(message)
+
+
+async def page(request: Request) -> Response | None:
+    """Answer requests for a page with their target."""
+    return None if request.headers.get("upgrade") else Response(200, body=request.target)
+
+
+async def slow(_: Request) -> None:
+    """Think about it for a while, and let it pass."""
+    await trio.sleep(1)
 
 
 def say(report: dict[str, int]) -> None:
@@ -76,7 +99,11 @@ async def main() -> None:
     if (certificate := options.pop("certificate", None)) is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate)
-    handler = {"echo": echo, "deaf": deaf, "failing": failing}[options.pop("handler", "echo")]
+    handler = {"echo": echo, "deaf": deaf, "failing": failing, "parting": parting}[
+        options.pop("handler", "echo")
+    ]
+    if (hook := options.pop("hook", None)) is not None:
+        options["process_request"] = {"page": page, "slow": slow}[hook]
     async with trio.open_nursery() as nursery:
 
         async def serve(task_status: trio.TaskStatus[WebSocketServer]) -> None:

@@ -13,6 +13,9 @@ from typing import TypeAlias
 from ._handshake import HOST, VERSIONS, Request
 from ._headers import Headers, split_list
 
+# RFC 9112 3.2: a GET asks for a path or for a whole URL, and fragments are not for servers (RFC 6455 3). With any other
+# target this server and a proxy before it could be of two minds about what is asked for.
+_TARGET = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]+(?:[/?][^#]*)?|/[^#]*)")
 _KEY = re.compile(r"[+/0-9A-Za-z]{22}==")  # 16 bytes in base64
 _VERSION_VALUES = frozenset(map(str, VERSIONS))
 _UPGRADE = ((b"upgrade", b"websocket"),)
@@ -78,6 +81,11 @@ RULES = (
         426,
         "A WebSocket handshake needs HTTP/1.1.",
         _UPGRADE,
+    ),
+    Rule(
+        lambda request, _: _TARGET.fullmatch(request.target) is not None,
+        400,
+        "The target must be a path or a URL, without a fragment.",
     ),
     Rule(_has_one_host, 400, "There must be exactly one Host header, with a host in it."),
     Rule(_has_no_body, 400, "A WebSocket handshake has no body."),
