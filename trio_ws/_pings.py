@@ -69,7 +69,7 @@ class Pings:
     def watch(self, protocol: Protocol, transport: Transport, reading: bool) -> float | None:
         """Apply the rules of liveness, sending a ping if one is due; return when to watch again, None for a dead peer."""
         now = trio.current_time()
-        heard = max(transport.heard, self.resumed)
+        heard = max(min(transport.heard, self._liveness.since), self.resumed)
         verdict, when = self._liveness.poll(now, heard, reading, transport.accepted, transport.buffered)
         if verdict is Verdict.DEAD:
             return None
@@ -81,6 +81,14 @@ class Pings:
             when = self._liveness.pinged(now, transport.accepted, transport.buffered)
         # progress is dated when it is seen: while bytes wait, looking often keeps the verdict from coming late
         return min(when, now + GLANCE) if transport.buffered else when
+
+    def part(self, now: float, size: int) -> None:
+        """Take note of bytes that have completed nothing."""
+        self._liveness.part(now, size, self.resumed)
+
+    def whole(self) -> None:
+        """Take note that something has been completed again."""
+        self._liveness.whole()
 
     def forget(self, payload: bytes, waiter: PingWaiter) -> None:
         """Wait no more for the pong to a ping; another ping with its payload may be on its way by now."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_ws.protocol._liveness import Liveness, PingLedger, Verdict
+from trio_ws.protocol._liveness import TRICKLE, Liveness, PingLedger, Verdict
 
 #: When, what, and of how many bytes.
 Step: TypeAlias = tuple[float, str, int]
@@ -358,6 +358,27 @@ def test_after_a_ping_the_next_poll_is_at_the_first_deadline() -> None:
     assert liveness.pinged(35, 0, 106) == 40
     assert liveness.poll(36, 5, True, 0, 106) == (Verdict.NOTHING, 40)
     assert liveness.poll(40, 5, True, 0, 106) == (Verdict.DEAD, 40)
+
+
+def test_parts_of_a_message_count_by_their_number() -> None:
+    liveness = Liveness(20, 20, 0)
+    assert liveness.since == math.inf
+    liveness.part(100, 1, 0)
+    assert liveness.since == 100  # that it begins at all is a sign of life
+    liveness.part(101, TRICKLE - 1, 0)
+    assert liveness.since == 100
+    liveness.part(102, TRICKLE + 1, 0)
+    assert liveness.since == 102
+    for now in range(103, 110):
+        liveness.part(now, TRICKLE // 2, 0)
+    assert liveness.since == 102
+    liveness.part(110, 5 * TRICKLE, 0)  # what came too slowly counts with what comes later
+    assert liveness.since == 110
+    liveness.whole()
+    assert liveness.since == math.inf
+    liveness.part(200, 1, 0)
+    liveness.part(1000, TRICKLE, 999)  # no byte could come as long as nobody read
+    assert liveness.since == 1000
 
 
 def test_nothing_is_ever_due_without_an_interval() -> None:

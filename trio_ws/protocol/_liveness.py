@@ -11,6 +11,10 @@ Two rules, each with a deadline that only progress can move:
 
 While this side does not read, because its application is slow, the first rule rests: what the peer said may well lie
 in the kernel, unread.
+
+Heard is who completes something: a message, a control frame. The parts of a message that is not complete count too, so
+that a large one may come over a slow line, which leaves no way for a pong; but only if they come at `TRICKLE` bytes a
+second. Who sends a byte now and then holds a connection and lets nobody know whether anything lives behind it.
 """
 
 from __future__ import annotations
@@ -18,6 +22,10 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from enum import Enum, auto
+
+#: Bytes a second that make parts of an incomplete message a sign of life. Kestrel asks for 240 of a request's body,
+#: Apache's mod_reqtimeout for 500; a line that carries less carries no pong in time either.
+TRICKLE = 256
 
 
 class Verdict(Enum):
@@ -37,7 +45,17 @@ class Liveness:
         now: the present time, on the clock that all later times are on.
     """
 
-    __slots__ = ("_accepted", "_due", "_interval", "_moved", "_ping_end", "_pinged", "_timeout")
+    __slots__ = (
+        "_accepted",
+        "_due",
+        "_interval",
+        "_moved",
+        "_partial",
+        "_ping_end",
+        "_pinged",
+        "_timeout",
+        "since",
+    )
 
     def __init__(self, interval: float | None, timeout: float | None, now: float) -> None:
         self._interval = math.inf if interval is None else interval
@@ -47,6 +65,19 @@ class Liveness:
         self._pinged = math.inf  # when the ping was sent whose answer is awaited; inf when none is
         self._ping_end = 0  # what `accepted` must reach for that ping to have left
         self._due = math.inf  # when the peer must have been heard after it
+        #: While nothing but parts of a message comes: since when they have been too few to be a sign of life.
+        self.since = math.inf
+        self._partial = 0  # their bytes since then
+
+    def part(self, now: float, size: int, resumed: float) -> None:
+        """Take note of bytes that have completed nothing; `resumed` is when this side has last begun to read."""
+        self._partial += size
+        if self.since == math.inf or self._partial >= TRICKLE * (now - max(self.since, resumed)):
+            self.since, self._partial = now, 0
+
+    def whole(self) -> None:
+        """Take note that something is complete: all that was heard counts."""
+        self.since, self._partial = math.inf, 0
 
     def poll(
         self, now: float, heard: float, reading: bool, accepted: int, buffered: int
@@ -55,7 +86,7 @@ class Liveness:
 
         Args:
             now: the present time.
-            heard: when bytes were last received, or reading was last resumed.
+            heard: when the peer has last shown that it lives, or reading was last resumed.
             reading: whether this side reads at present.
             accepted: outgoing bytes the kernel has taken so far.
             buffered: outgoing bytes that it has not taken yet.
