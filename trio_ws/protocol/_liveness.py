@@ -5,8 +5,7 @@ Two rules, each with a deadline that only progress can move:
 * *Silence.* After `interval` seconds in which nothing was received, a ping is due. From then on the peer must be heard
   within `timeout` seconds, counted from the moment the kernel had taken the ping; before that, each step of the queue
   in front of it counts as progress, so a ping behind megabytes on a slow line condemns nobody.
-* *Stall.* Bytes that wait to be taken by the kernel must move within `interval + timeout` seconds. The queue is looked
-  at once an interval, so what began to wait in between has less, but never less than `timeout`. A peer that talks and
+* *Stall.* Bytes that wait to be taken by the kernel must move within `interval + timeout` seconds. A peer that talks and
   never reads falls under this rule.
 
 While this side does not read, because its application is slow, the first rule rests: what the peer said may well lie
@@ -22,6 +21,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from enum import Enum, auto
+from typing import Protocol
 
 #: Bytes a second that make parts of an incomplete message a sign of life. Kestrel asks for 240 of a request's body,
 #: Apache's mod_reqtimeout for 500; a line that carries less carries no pong in time either.
@@ -36,20 +36,32 @@ class Verdict(Enum):
     DEAD = auto()
 
 
+class Outgoing(Protocol):
+    """What is known of the bytes that this side sends.
+
+    Attributes:
+        accepted: those that the kernel has taken so far.
+        buffered: those that it has not taken yet.
+        moved: when it has last taken some of those that wait, or they began to wait.
+    """
+
+    accepted: int
+    buffered: int
+    moved: float
+
+
 class Liveness:
     """The two rules. `poll` is called at the time it returned before; earlier or later does no harm.
 
     Args:
         interval: seconds of silence before a ping; None switches both rules off.
         timeout: seconds without progress after it; None pings and condemns nobody.
-        now: the present time, on the clock that all later times are on.
     """
 
     __slots__ = (
         "_accepted",
         "_due",
         "_interval",
-        "_moved",
         "_partial",
         "_ping_end",
         "_pinged",
@@ -57,11 +69,10 @@ class Liveness:
         "since",
     )
 
-    def __init__(self, interval: float | None, timeout: float | None, now: float) -> None:
+    def __init__(self, interval: float | None, timeout: float | None) -> None:
         self._interval = math.inf if interval is None else interval
         self._timeout = math.inf if timeout is None else timeout
         self._accepted = 0
-        self._moved = now  # when the queue of outgoing bytes was last seen empty, or seen to have moved
         self._pinged = math.inf  # when the ping was sent whose answer is awaited; inf when none is
         self._ping_end = 0  # what `accepted` must reach for that ping to have left
         self._due = math.inf  # when the peer must have been heard after it
@@ -79,23 +90,20 @@ class Liveness:
         """Take note that something is complete: all that was heard counts."""
         self.since, self._partial = math.inf, 0
 
-    def poll(
-        self, now: float, heard: float, reading: bool, accepted: int, buffered: int
-    ) -> tuple[Verdict, float]:
+    def poll(self, now: float, heard: float, reading: bool, out: Outgoing) -> tuple[Verdict, float]:
         """Apply the rules and say what to do, and when to ask again; after `PING`, `pinged` says when.
 
         Args:
             now: the present time.
             heard: when the peer has last shown that it lives, or reading was last resumed.
             reading: whether this side reads at present.
-            accepted: outgoing bytes the kernel has taken so far.
-            buffered: outgoing bytes that it has not taken yet.
+            out: how sending goes.
         """
-        if accepted != self._accepted or not buffered:
+        if out.accepted != self._accepted:
             if self._accepted < self._ping_end:
-                self._due = now + self._timeout
-            self._accepted, self._moved = accepted, now
-        stalled = self._moved + self._interval + self._timeout
+                self._due = out.moved + self._timeout
+            self._accepted = out.accepted
+        stalled = self._stalled(out)
         if now >= stalled:
             return Verdict.DEAD, now
         if heard >= self._pinged:
@@ -110,12 +118,16 @@ class Liveness:
         silent = heard + self._interval
         return (Verdict.PING, now) if now >= silent else (Verdict.NOTHING, min(silent, stalled))
 
-    def pinged(self, now: float, accepted: int, buffered: int) -> float:
+    def pinged(self, now: float, out: Outgoing) -> float:
         """Take note that a ping is now the last of what waits to be sent; return when to poll."""
         self._pinged = now
-        self._accepted, self._ping_end = accepted, accepted + buffered
+        self._accepted, self._ping_end = out.accepted, out.accepted + out.buffered
         self._due = now + self._timeout
-        return min(now + self._interval, self._due, self._moved + self._interval + self._timeout)
+        return min(now + self._interval, self._due, self._stalled(out))
+
+    def _stalled(self, out: Outgoing) -> float:
+        """Return when what waits will have waited for too long."""
+        return out.moved + self._interval + self._timeout if out.buffered else math.inf
 
 
 class PingLedger:
