@@ -39,7 +39,7 @@ class Link(_ending.Ending):
         on_gone: called when the connection is over.
     """
 
-    __slots__ = ("_asked",)
+    __slots__ = ("_asked", "_midway")
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Link(_ending.Ending):
     ) -> None:
         super().__init__(protocol, transport, config, token, number, on_gone)
         self._asked = False  # whether the inbox is asking for a message right now
+        self._midway = False  # whether what was read last has completed nothing
 
     def start(self, nursery: trio.Nursery, leftover: bytes) -> None:
         """Begin to receive: first what came glued to the handshake, then what the transport brings."""
@@ -66,7 +67,10 @@ class Link(_ending.Ending):
         """Decode, and hand on what is whole."""
         protocol = self.protocol
         if protocol.may_receive:
-            self._dispatch(protocol.receive_data(data))
+            events = protocol.receive_data(data)
+            if self._midway or not events or type(events[0]) is Fragment:
+                self._note(events, len(data))
+            self._dispatch(events)
             if protocol.partial or self.inbox.bytes or protocol.more:
                 self._go_on()
         elif protocol.phase is Phase.ENDING:
@@ -129,6 +133,14 @@ class Link(_ending.Ending):
                 hook(payload)
             except Exception as exc:  # noqa: BLE001 - see above
                 log_failure(f"{self}: on_ping or on_pong failed", exc)
+
+    def _note(self, events: list[Event], size: int) -> None:
+        """Let parts of a message be judged by their number: as a sign of life they are less than what is complete."""
+        self._midway = all(isinstance(event, Fragment) and not event.final for event in events)
+        if self._midway:
+            self.pings.part(self.transport.heard, size)
+        else:
+            self.pings.whole()
 
     def _is_full(self) -> bool:
         if (

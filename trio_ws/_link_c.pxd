@@ -8,14 +8,15 @@ cdef Py_ssize_t HIGH_WATER
 
 @cython.final
 cdef class Link(_ending.Ending):
-    cdef bint _asked
+    cdef bint _asked, _midway
 
-    @cython.locals(protocol=_protocol.Protocol)
+    @cython.locals(protocol=_protocol.Protocol, events=list)
     cpdef object data_received(self, data)
     cpdef object eof_received(self)
     cpdef object drained(self)
     cdef object _go_on(self)
     cdef object _dispatch(self, list events)
+    cdef object _note(self, list events, Py_ssize_t size)
     cdef bint _is_full(self) except -1
     cpdef object taken(self)
     cpdef object wanted(self)

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from .protocol import Protocol
     from .transport import Transport
 
-#: Seconds between two looks at a peer for which bytes wait in the transport, as a ping itself may for a moment.
-GLANCE = 1.0
-
 
 class PingWaiter:
     """A task that waits for a pong: `event` is set when it has come, with `rtt`, or when it never will."""
@@ -43,7 +40,7 @@ class Pings:
         self.token = token
         self.resumed = trio.current_time()
         self._ledger = PingLedger()
-        self._liveness = Liveness(config.ping_interval, config.ping_timeout, self.resumed)
+        self._liveness = Liveness(config.ping_interval, config.ping_timeout)
         self._waiters: dict[bytes, PingWaiter] = {}
         self._keepalive = b""
 
@@ -69,8 +66,8 @@ class Pings:
     def watch(self, protocol: Protocol, transport: Transport, reading: bool) -> float | None:
         """Apply the rules of liveness, sending a ping if one is due; return when to watch again, None for a dead peer."""
         now = trio.current_time()
-        heard = max(transport.heard, self.resumed)
-        verdict, when = self._liveness.poll(now, heard, reading, transport.accepted, transport.buffered)
+        heard = max(min(transport.heard, self._liveness.since), self.resumed)
+        verdict, when = self._liveness.poll(now, heard, reading, transport)
         if verdict is Verdict.DEAD:
             return None
         if verdict is Verdict.PING:
@@ -78,9 +75,16 @@ class Pings:
             self._keepalive = self.token()
             self._ledger.sent(self._keepalive, now)
             transport.write(protocol.send_ping(self._keepalive))
-            when = self._liveness.pinged(now, transport.accepted, transport.buffered)
-        # progress is dated when it is seen: while bytes wait, looking often keeps the verdict from coming late
-        return min(when, now + GLANCE) if transport.buffered else when
+            when = self._liveness.pinged(now, transport)
+        return when
+
+    def part(self, now: float, size: int) -> None:
+        """Take note of bytes that have completed nothing."""
+        self._liveness.part(now, size, self.resumed)
+
+    def whole(self) -> None:
+        """Take note that something has been completed again."""
+        self._liveness.whole()
 
     def forget(self, payload: bytes, waiter: PingWaiter) -> None:
         """Wait no more for the pong to a ping; another ping with its payload may be on its way by now."""

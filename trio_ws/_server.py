@@ -19,7 +19,7 @@ from ._endpoint import Endpoint, endpoint_of
 from ._errors import HandshakeError
 from ._receiving import receive_request, take_over
 from ._request import WebSocketRequest
-from ._talk import Talk, end, failure_of, interruption_of, is_over
+from ._talk import Talk, end, failure_of, interruption_of, is_failure, is_over
 from .protocol import encode_close
 from .transport import PolledListener, UnixListener, accept_forever, log_failure
 
@@ -276,7 +276,9 @@ class WebSocketServer:
             return await receive_request(nursery, stream, self._config, on_gone, given)
         except HandshakeError:  # the client was told already
             return None
-        except Exception as exc:
+        except BaseException as exc:
+            if not is_failure(exc):
+                raise
             log_failure("processing a request failed", exc)
             if self._config.handler_errors == "raise":
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -77,12 +78,27 @@ def is_over(request: WebSocketRequest) -> bool:
     return request.connection.state is State.CLOSED
 
 
-def failure_of(exc: BaseException, request: WebSocketRequest) -> Exception | None:
+def is_failure(exc: BaseException) -> bool:
+    """Say whether an exception is the fault of who raised it alone, and not meant for somebody outside.
+
+    For somebody outside are `KeyboardInterrupt`, `SystemExit` and a cancellation, but only where there is one: a
+    `Cancelled` that has leaked out of its scope, as from an async generator, must not end what nobody has cancelled.
+    """
+    if isinstance(exc, BaseExceptionGroup):
+        return all(map(is_failure, cast("BaseExceptionGroup[BaseException]", exc).exceptions))
+    if isinstance(exc, trio.Cancelled):
+        return trio.current_effective_deadline() > -math.inf
+    return not isinstance(exc, KeyboardInterrupt | SystemExit)
+
+
+def failure_of(exc: BaseException, request: WebSocketRequest) -> BaseException | None:
     """Return what a handler failed with: neither its cancellation, nor what told it of the end of its connection."""
     failure: BaseException | None = exc
     if isinstance(exc, BaseExceptionGroup):
-        failure = cast("BaseExceptionGroup[BaseException]", exc).subgroup(Exception)
-    if not isinstance(failure, Exception) or (_has_gone(request) and _is_goodbye(failure)):
+        failure = cast("BaseExceptionGroup[BaseException]", exc).subgroup(is_failure)
+    elif not is_failure(exc):
+        return None
+    if failure is None or (_has_gone(request) and _is_goodbye(failure)):
         return None
     return failure
 
@@ -90,13 +106,12 @@ def failure_of(exc: BaseException, request: WebSocketRequest) -> Exception | Non
 def interruption_of(exc: BaseException) -> BaseException | None:
     """Return what of an exception is meant for somebody outside: a cancellation, a `KeyboardInterrupt`."""
     if isinstance(exc, BaseExceptionGroup):
-        return cast("BaseExceptionGroup[BaseException]", exc).split(Exception)[1]
-    return None if isinstance(exc, Exception) else exc
+        return cast("BaseExceptionGroup[BaseException]", exc).split(is_failure)[1]
+    return None if is_failure(exc) else exc
 
 
-def _is_goodbye(exc: Exception) -> bool:
+def _is_goodbye(exc: BaseException) -> bool:
     """Say whether a handler has only let out what told it of the end: that is how most handlers end."""
-    if isinstance(exc, ExceptionGroup):
-        group = cast("ExceptionGroup[Exception]", exc)
-        return all(_is_goodbye(each) for each in group.exceptions)
+    if isinstance(exc, BaseExceptionGroup):
+        return all(map(_is_goodbye, cast("BaseExceptionGroup[BaseException]", exc).exceptions))
     return isinstance(exc, ConnectionClosed | HandshakeError)

@@ -1,5 +1,6 @@
 """What comes of handlers: how they end their connection, and what their exceptions do to it, to others and to the log."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -22,6 +23,7 @@ from trio_ws import (
     ConnectionClosed,
     ConnectionEnded,
     ConnectionLost,
+    Request,
     WebSocketConnection,
     WebSocketRequest,
     WebSocketServer,
@@ -220,6 +222,69 @@ async def test_what_is_meant_for_the_program_ends_the_server_politely(error: Bas
                 await ws.send_message("fail!")
                 assert (await closed_error(ws)).reason == CloseReason(1001)
                 assert (await closed_error(other)).reason == CloseReason(1001)
+
+
+async def leaked_cancellation() -> BaseException:
+    """Return what has ended a scope of its own, as it may come out of an async generator elsewhere."""
+    leaked: BaseException | None = None
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as exc:
+            leaked = exc
+    assert leaked is not None
+    return leaked
+
+
+async def base_exception(kind: str) -> BaseException:
+    """Return what is no `Exception` and yet meant for nobody outside of the handler."""
+    match kind:
+        case "leaked":
+            return await leaked_cancellation()
+        case "asyncio":
+            return asyncio.CancelledError()
+        case "generator":
+            return GeneratorExit()
+        case _:
+            return BaseExceptionGroup("several", [await leaked_cancellation(), ValueError("and this")])
+
+
+@pytest.mark.parametrize("kind", ["leaked", "asyncio", "generator", "group"])
+async def test_what_is_no_exception_ends_its_own_connection_alone_unless_it_is_meant_for_the_program(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = await base_exception(kind)
+    async with serving_in_memory(failing(error)) as (_, listener), dialling(listener, "/echo") as other:
+        for _ in range(2):
+            async with dialling(listener) as ws:
+                await ws.send_message("fail!")
+                assert (await closed_error(ws)).reason == CloseReason(1011)
+        await other.send_message("not my business")
+        assert await other.get_message() == "not my business"
+    assert logged_errors(caplog) == [error] * 2
+
+
+@pytest.mark.parametrize("kind", ["leaked", "asyncio", "generator", "group"])
+async def test_what_a_hook_raises_ends_its_own_connection_alone_unless_it_is_meant_for_the_program(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = await base_exception(kind)
+
+    async def hook(request: Request) -> None:
+        if request.path != "/echo":
+            raise error
+
+    async with serving_in_memory(echo, process_request=hook) as (_, listener):
+        for _ in range(2):
+            peer = raw_client(listener)
+            with pytest.raises(AssertionError, match="50"):
+                await peer.handshake()
+            await peer.aclose()
+        async with dialling(listener, "/echo") as other:
+            await other.send_message("not my business")
+            assert await other.get_message() == "not my business"
+    assert logged_errors(caplog) == [error] * 2
 
 
 async def test_log_handlers_that_fail_change_nothing() -> None:

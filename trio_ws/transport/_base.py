@@ -81,14 +81,16 @@ class Transport:
         buffered: bytes taken over and not yet accepted by the kernel (or the inner stream); 0 once the connection is lost.
         accepted: bytes accepted by the kernel (or the inner stream) since the start. It only grows: progress shows in it.
         heard: when bytes last arrived, on Trio's clock; 0 before the first.
+        moved: when some of the bytes that wait were last accepted, or began to wait, on Trio's clock.
     """
 
-    __slots__ = ("accepted", "buffered", "heard")
+    __slots__ = ("accepted", "buffered", "heard", "moved")
 
     def __init__(self) -> None:
         self.buffered = 0
         self.accepted = 0
         self.heard = 0.0
+        self.moved = 0.0
 
     @property
     def can_end(self) -> bool:

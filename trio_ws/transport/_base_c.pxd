@@ -2,7 +2,7 @@
 cdef class Transport:
     cdef public Py_ssize_t buffered
     cdef public long long accepted
-    cdef public double heard
+    cdef public double heard, moved
 
     cpdef object write(self, tuple chunks, bint more=*)
     cpdef object flush(self)

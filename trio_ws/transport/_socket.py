@@ -135,6 +135,7 @@ class SocketTransport(_base.Transport):
                 if not rest:
                     return
             self._queue = [*rest]
+            self.moved = trio.current_time()
         if self._want & WRITE == 0:  # else the kernel is full, and the poller goes on when it has room
             if self.buffered >= BATCH and self._error is None:
                 self._flush()
@@ -270,6 +271,8 @@ class SocketTransport(_base.Transport):
             return chunks
         self.buffered -= sent
         self.accepted += sent
+        if sent and (self.buffered or self._want & WRITE):
+            self.moved = trio.current_time()
         if sent == size:
             return ()
         self._watch(self._want | WRITE)

@@ -130,6 +130,8 @@ class StreamTransport(Transport):
         size = len(chunks[0]) if len(chunks) == 1 else sum(map(len, chunks))
         if self._phase != _OPEN or not size:
             return
+        if not self.buffered:
+            self.moved = trio.current_time()
         self._queue.extend(chunks)
         self.buffered += size
         if self.buffered > LOW_WATER:
@@ -218,6 +220,7 @@ class StreamTransport(Transport):
                 await self._stream.send_all(batch)
                 self.buffered -= len(batch)
                 self.accepted += len(batch)
+                self.moved = trio.current_time()
                 if self._above and self.buffered <= LOW_WATER and self._phase < _CLOSING:
                     self._above = False
                     self._call(self._receiver.drained)
