@@ -16,7 +16,7 @@ from tests.io.link_kit import PATIENCE, settle
 from tests.io.transport_kit import unix_pair
 from trio_ws import (
     ConnectionClosed,
-    HandshakeOptions,
+    ConnectionOptions,
     PerMessageDeflate,
     State,
     WebSocketConnection,
@@ -59,7 +59,7 @@ async def send_whole(ws: WebSocketConnection, committed: list[str]) -> None:
 
 
 async def send_in_pieces(ws: WebSocketConnection, committed: list[str]) -> None:
-    """Send them as one message in fragments, with a ping's worth of time between."""
+    """Send them as one message in fragments."""
 
     async def pieces() -> AsyncGenerator[str]:
         for message in MESSAGES:
@@ -82,7 +82,7 @@ async def writing(
     near, far = trio.testing.memory_stream_pair()
     ours = FaultyStream(near, send=steps)
     peer = RawPeer(far, Role.CLIENT if role is Role.SERVER else Role.SERVER)
-    options: HandshakeOptions = {
+    options: ConnectionOptions = {
         "compression": DEFLATE if compression == "deflate" else None,
         "ping_interval": None,
         "disconnect_timeout": 5,
@@ -98,7 +98,7 @@ async def writing(
                     )
                 else:
                     await peer.send(handshake_request(Sec_WebSocket_Extensions=extension))
-                    request = await wrap_server_stream(nursery, ours, compression=options["compression"])
+                    request = await wrap_server_stream(nursery, ours, **options)
                     ws = await request.accept()
                     await peer.receive_head()
                 with trio.CancelScope(shield=True):
