@@ -539,6 +539,18 @@ async def test_serving_on_a_unix_socket(tmp_path: Path) -> None:
     await cancel_serving("serve_unix_websocket", tmp_path / "socket")
 
 
+async def test_a_cancelled_server_closes_all_of_its_listeners() -> None:
+    memory = [MemoryListener(), MemoryListener()]
+    tcp = [(await trio.open_tcp_listeners(0, host="127.0.0.1"))[0] for _ in range(2)]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(WebSocketServer(echo, [*memory, *tcp]).run)
+        nursery.cancel_scope.cancel()
+    for listener in memory:
+        with pytest.raises(trio.BrokenResourceError):
+            listener.connect()
+    assert [listener.socket.fileno() for listener in tcp] == [-1, -1]
+
+
 @on_a_clock_that_jumps
 async def test_waiting_for_a_server() -> None:
     """`wait_closed` does nothing to it."""
@@ -668,7 +680,12 @@ async def test_a_listener_in_memory() -> None:
             await listener.aclose()
 
         await canceller.run(use)
-        if not accepted:
+        if accepted:
+            with pytest.raises(trio.BrokenResourceError):
+                listener.connect()
+            with pytest.raises(trio.BrokenResourceError):
+                await left[1].send_all(b"nobody has accepted it")
+        else:
             accepted.extend([await listener.accept(), await listener.accept()])
         for stream in left[: len(accepted)]:
             await stream.send_all(b"x")
