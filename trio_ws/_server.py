@@ -124,8 +124,9 @@ class WebSocketServer:
             finally:
                 self._accepting.cancel()
                 try:
-                    for listener in self._listeners:
-                        await trio.aclose_forcefully(listener)
+                    with trio.CancelScope(shield=True):  # a cancellation would end it after the first of them
+                        for listener in self._listeners:
+                            await trio.aclose_forcefully(listener)
                 finally:
                     self._running = False
                     self._ended.unpark_all()

@@ -102,11 +102,15 @@ class _Clockwork:
             self._scope = None
 
     def _ring_due(self) -> bool:
-        """Ring what is due and return whether there is anything to wait for."""
+        """Ring what is due and return whether there is anything to wait for.
+
+        What is set meanwhile waits for the next pass, in which others have run: it may set itself again and again.
+        """
+        begun = next(_order)
         while self._heap:
             when, number, alarm = self._heap[0]
             if alarm.stands(number):
-                if when > trio.current_time():
+                if number > begun or when > trio.current_time():
                     return True
                 heapq.heappop(self._heap)
                 alarm.go_off()

@@ -30,6 +30,7 @@ TLS = ["tls", "polled"]
 STREAMS = [kind for kind in KINDS if kind not in SOCKETS]
 
 AnyStream = TypeVar("AnyStream", bound=trio.abc.Stream)
+OtherStream = TypeVar("OtherStream", bound=trio.abc.Stream)
 
 #: More than all the buffers of kernel, TLS and transport together.
 MUCH = 16 * 2**20
@@ -126,8 +127,8 @@ async def polled_pair() -> tuple[trio.SSLStream[PolledStream], trio.SSLStream[tr
 
 
 async def shake_hands(
-    accepted: AnyStream, connected: trio.SocketStream
-) -> tuple[trio.SSLStream[AnyStream], trio.SSLStream[trio.SocketStream]]:
+    accepted: AnyStream, connected: OtherStream
+) -> tuple[trio.SSLStream[AnyStream], trio.SSLStream[OtherStream]]:
     """Speak TLS on two ends."""
     server_context, client_context = tls_contexts()
     server = trio.SSLStream(accepted, server_context, server_side=True)

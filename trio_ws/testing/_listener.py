@@ -52,8 +52,9 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
         Cancellation: it is done all the same.
         """
         try:
-            while True:
-                await trio.aclose_forcefully(self._accepted.receive_nowait())
+            with trio.CancelScope(shield=True):  # a cancellation would end it after the first of them
+                while True:
+                    await trio.aclose_forcefully(self._accepted.receive_nowait())
         except (trio.WouldBlock, trio.ClosedResourceError):
             self._accepted.close()
         await trio.lowlevel.checkpoint()

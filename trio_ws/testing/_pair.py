@@ -93,8 +93,9 @@ async def open_connection_pair(
         # the nursery's own tasks raise nothing: this is a cancellation or a KeyboardInterrupt that found it waiting
         error = error or group.exceptions[0]
     if error is not None:
-        for stream in (near, far):
-            await trio.aclose_forcefully(stream)  # which belongs to nobody yet if an option was wrong
+        with trio.CancelScope(shield=True):  # a cancellation would end it after the first of them
+            for stream in (near, far):
+                await trio.aclose_forcefully(stream)  # which belongs to nobody yet if an option was wrong
         raise error
 
 
