@@ -2,7 +2,8 @@
 
 `python victim.py OPTIONS` serves on a free port of the loopback until its standard input ends. OPTIONS is JSON: what
 `serve_websocket` takes, besides "certificate", a PEM file with key and chain for TLS, "handler", the name of one of the
-functions here, and "descriptors", the number of them that the process may have. Its port is the first line of its
+functions here, and "descriptors", the number of them that the process may have; "compression" may be an object, with
+what `PerMessageDeflate` takes. Its port is the first line of its
 output; each line of input is answered with a line that says how many tasks, objects and connections there are.
 """
 
@@ -15,7 +16,7 @@ from contextlib import suppress
 
 import trio
 
-from trio_ws import ConnectionClosed, WebSocketRequest, WebSocketServer, serve_websocket
+from trio_ws import ConnectionClosed, PerMessageDeflate, WebSocketRequest, WebSocketServer, serve_websocket
 
 
 async def echo(request: WebSocketRequest) -> None:
@@ -76,6 +77,8 @@ async def main() -> None:
     if (certificate := options.pop("certificate", None)) is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate)
+    if isinstance(options.get("compression"), dict):
+        options["compression"] = PerMessageDeflate(**options["compression"])
     handler = {"echo": echo, "deaf": deaf, "failing": failing}[options.pop("handler", "echo")]
     async with trio.open_nursery() as nursery:
 
