@@ -223,6 +223,7 @@ class WebSocketConnection(ConnectionFacts, trio.abc.Channel["str | bytes"]):
 
         Raises:
             ConnectionClosed: the connection is closing or over, or ended before the pong came.
+            TypeError: `payload` is neither text nor a buffer.
             ValueError: `payload` is too long, or a ping with it is waiting for its pong.
 
         Cancellation: the ping may have been sent; its pong is ignored then.
@@ -249,6 +250,7 @@ class WebSocketConnection(ConnectionFacts, trio.abc.Channel["str | bytes"]):
 
         Raises:
             ConnectionClosed: the connection is closing or over.
+            TypeError: `payload` is neither text nor a buffer.
             ValueError: `payload` is too long.
 
         Cancellation: nothing was sent.
@@ -272,6 +274,7 @@ class WebSocketConnection(ConnectionFacts, trio.abc.Channel["str | bytes"]):
             reason: up to 123 bytes of UTF-8.
 
         Raises:
+            TypeError: the reason is no text; the connection stays as it was.
             ValueError: the code or the reason cannot be sent; the connection stays as it was.
 
         Cancellation: the close frame was sent if there was room for it; the connection is cut.
@@ -296,6 +299,7 @@ class WebSocketConnection(ConnectionFacts, trio.abc.Channel["str | bytes"]):
             reason: as for `aclose`.
 
         Raises:
+            TypeError: the reason is no text; the connection stays as it was.
             ValueError: the code or the reason cannot be sent; the connection stays as it was.
 
         Cancellation: nothing was sent.

@@ -154,7 +154,7 @@ class Ending:
             self._on_gone = None  # who is told may be whom we belong to
 
     def _hand_on_all(self) -> None:
-        """Hand on what was received before, whatever room there is."""
+        """Hand on what was received before, though there may be no room for it."""
         raise NotImplementedError
 
     def _drop(self, size: int) -> None:

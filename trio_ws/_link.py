@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from ._prepared import PreparedMessage
     from .transport import Transport
 
+#: Memory in bytes that messages may take beyond a full queue when the connection is lost. What was read comes to less
+#: (two reads of 64 KiB, eleven bytes for each of them in the worst case), unless it was compressed: then it may come to a
+#: thousand times as much, and the rest of it shares the fate of what was not read.
+LAST_BYTES = 2**21
+
 
 class Link(_ending.Ending):
     """One connection from the end of its opening handshake to its end.
@@ -89,7 +94,7 @@ class Link(_ending.Ending):
     # Events of the protocol
 
     def _hand_on_all(self) -> None:
-        while self.protocol.more:
+        while self.protocol.more and self.inbox.bytes < self.inbox.max_bytes + LAST_BYTES:
             self._dispatch(self.protocol.receive_data(b""))
 
     def _go_on(self) -> None:

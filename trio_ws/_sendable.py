@@ -44,9 +44,14 @@ def control_payload(payload: bytes | str) -> bytes:
     """Return the payload of a ping or pong.
 
     Raises:
+        TypeError: it is neither text nor a buffer.
         ValueError: it is too long.
     """
-    data = payload.encode() if isinstance(payload, str) else bytes(payload)
+    if isinstance(payload, str):
+        data = payload.encode()
+    else:
+        with memoryview(payload) as view:  # bytes() would take a number for a size, and a list for bytes
+            data = view.tobytes()
     if len(data) > 125:
         raise ValueError(f"the payload of a control frame has at most 125 bytes, this one has {len(data)}")
     return data

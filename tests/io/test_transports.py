@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import tracemalloc
 from contextlib import suppress
 
 import pytest
@@ -120,6 +121,28 @@ def test_read_size_must_be_a_size() -> None:
     left, _ = trio.testing.memory_stream_pair()
     with pytest.raises(ValueError, match="read_size must be at least 1 byte, not 0"):
         make_transport(left, read_size=0)
+
+
+@bounded_kind
+async def test_small_chunks_that_wait_take_little_more_than_what_is_in_them(kind: str) -> None:
+    async with wired(kind) as w:
+        size = 0
+        while not w.transport.buffered:
+            w.transport.write((bytes(9999),))
+            size += 9999
+            await trio.testing.wait_all_tasks_blocked()
+        tiny = [pattern(9, seed)[-3:] for seed in range(HIGH_WATER // 3)]
+        expected = b"".join(tiny)
+        tracemalloc.start()
+        try:
+            for chunk in tiny:
+                w.transport.write((bytes(bytearray(chunk)),))
+            took = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert took < 3 * HIGH_WATER, "each takes 39 bytes and its place"
+        assert w.transport.buffered > HIGH_WATER
+        assert await receive_exactly(w.peer, size + len(expected)) == bytes(size) + expected
 
 
 @bounded_kind

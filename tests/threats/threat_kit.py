@@ -81,6 +81,15 @@ class Victim:
         return self._status_of("VmRSS")
 
     @property
+    def peak(self) -> int:
+        """The most resident bytes since `forget_peak`."""
+        return self._status_of("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Have `peak` begin anew."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    @property
     def cpu(self) -> float:
         """Seconds of CPU time taken so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
@@ -103,10 +112,10 @@ class Victim:
     @contextmanager
     def bounded(self, size: int = SLACK) -> Generator[None]:
         """Fail if it grows, at any moment in this block, by `size` bytes or more."""
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5")  # VmHWM begins anew
         before = self.memory
+        self.forget_peak()
         yield
-        grown = self._status_of("VmHWM") - before
+        grown = self.peak - before
         assert grown < size, f"grew by {grown / MEBI:.1f} MiB"
 
     @asynccontextmanager

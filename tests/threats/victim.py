@@ -3,8 +3,8 @@
 `python victim.py OPTIONS` serves on a free port of the loopback until its standard input ends. OPTIONS is JSON: what
 `serve_websocket` takes, besides "certificate", a PEM file with key and chain for TLS, "handler", the name of one of the
 functions here, "descriptors", the number of them that the process may have, and "hook", the name of a function here that
-looks at requests first. Its port is the first line of its output; each line of input is answered with a line that says
-how many tasks, objects and connections there are.
+looks at requests first; "compression" may be an object, with what `PerMessageDeflate` takes. Its port is the first line
+of its output; each line of input is answered with a line that says how many tasks, objects and connections there are.
 """
 
 import gc
@@ -18,6 +18,7 @@ import trio
 
 from trio_ws import (
     ConnectionClosed,
+    PerMessageDeflate,
     Request,
     Response,
     WebSocketRequest,
@@ -104,6 +105,8 @@ async def main() -> None:
     ]
     if (hook := options.pop("hook", None)) is not None:
         options["process_request"] = {"page": page, "slow": slow}[hook]
+    if isinstance(options.get("compression"), dict):
+        options["compression"] = PerMessageDeflate(**options["compression"])
     async with trio.open_nursery() as nursery:
 
         async def serve(task_status: trio.TaskStatus[WebSocketServer]) -> None:

@@ -61,8 +61,11 @@ def encode_close(code: int | None, reason: str | None) -> bytes:
     """Return the payload of a close frame; `code=None` gives the empty payload, which the peer reports as 1005.
 
     Raises:
+        TypeError: the reason is no text.
         ValueError: `code` must not be sent, the reason has no code to go with, or is over 123 bytes of UTF-8.
     """
+    if not isinstance(reason, str | None):
+        raise TypeError(f"a close reason is text, not {type(reason).__name__}")
     if code is None:
         if reason:
             raise ValueError("a close reason needs a close code")

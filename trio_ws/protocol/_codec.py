@@ -293,7 +293,8 @@ class Decoder:
         self._remaining -= size
         final = self._fin and not self._remaining
         if self._compressed:
-            self._message += self._inflate(apply_mask(buffer, self._mask, start, end), final)
+            if self._size:  # where nothing was sent, the end of a message is the end of none
+                self._message += self._inflate(apply_mask(buffer, self._mask, start, end), final)
         else:
             append_masked(self._message, buffer, self._mask, start, end, self._size)
         turn = size & 3
@@ -313,7 +314,7 @@ class Decoder:
 
     def _inflate_whole(self, payload: bytes, kind: int) -> str | bytes:
         """Return the message that one compressed frame holds."""
-        data = self._inflate(payload, True)
+        data = self._inflate(payload, True) if payload else b""
         self._inflated = 0
         return data if kind & OPCODE == OP_BINARY else _text(data)
 

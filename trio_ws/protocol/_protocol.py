@@ -257,7 +257,7 @@ class Protocol:
         return (_encode.encode_frame(OP_CLOSE, encode_close(code, self.close_sent.reason), self._mask()),)
 
     def lose(self) -> None:
-        """Take note that the transport is gone. What `more` tells of must have been received before.
+        """Take note that the transport is gone. What `more` tells of is received before, or never.
 
         Raises:
             LocalProtocolError: that is known already.

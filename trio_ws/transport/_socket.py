@@ -127,6 +127,9 @@ class SocketTransport(_base.Transport):
         rest: Sequence[Chunk] = chunks
         if self._queue is not None:
             self._queue.extend(rest)
+            if len(self._queue) > _MAX_BUFFERS and self.buffered <= 2 * BATCH:
+                # 64 KiB in echoes of one byte would take 1.2 MiB, nearly all of it for the objects around them
+                self._queue = [b"".join(self._queue)]
         else:
             # The first write of a turn goes at once. Those behind it are corked: they leave together.
             if self._wrote != self._poll.turn and not more and len(chunks) <= _MAX_BUFFERS:

@@ -36,6 +36,9 @@ _NEW, _OPEN, _ENDING, _ENDED, _CLOSING, _FAILED, _ABORTED, _LOST = range(8)
 # for the checkpoints that streams make on the way.
 _LAST_READ_PASSES: Final = 10
 
+# Chunks that may wait: more are joined, for each takes 56 bytes and more besides what is in it.
+_MAX_CHUNKS: Final = 1024
+
 
 class Inner(Protocol):
     """What lies under a stream and says when a read has to wait: all that had arrived was read."""
@@ -134,6 +137,8 @@ class StreamTransport(Transport):
             self.moved = trio.current_time()
         self._queue.extend(chunks)
         self.buffered += size
+        if len(self._queue) > _MAX_CHUNKS and self.buffered <= 2 * BATCH:
+            self._queue = deque((b"".join(self._queue),))
         if self.buffered > LOW_WATER:
             self._above = True
         self._writer_nap.end()
