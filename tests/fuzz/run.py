@@ -7,9 +7,11 @@ A finding ends the run with an exit status other than 0, and the input is kept w
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -47,6 +49,15 @@ def _tell() -> None:
     sys.stderr.write(f"compiled: {' '.join(sorted(name for name in modules if name.endswith('_c')))}\n")
 
 
+def check(target: Target, data: bytes) -> None:
+    """Have a target look at an input, and keep the input if it fails: libFuzzer does not always get that far."""
+    try:
+        target.check(data)
+    except BaseException:
+        Path(f"{target.name}-crash-{hashlib.sha1(data, usedforsecurity=False).hexdigest()}").write_bytes(data)
+        raise
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fuzz one target by coverage, from its stored corpus on.")
     parser.add_argument("target", choices=target_names())
@@ -82,7 +93,7 @@ def main() -> None:
             "print_final_stats": 1,
         }
         flags = [f"-{name}={value}" for name, value in options.items()]
-        atheris.Setup([sys.argv[0], *flags, str(found), str(target.corpus)], target.check)
+        atheris.Setup([sys.argv[0], *flags, str(found), str(target.corpus)], partial(check, target))
         atheris.Fuzz()
 
 
