@@ -149,6 +149,9 @@ def seeds() -> dict[str, bytes]:
         found[f"{who}_at_a_limit"] = (
             bytes([peer.masked, 3, 2, 1, 0, 0]) + text + peer.frame(BINARY, bytes(21))
         )
+        tenths = [peer.frame(CONTINUATION, b"ten bytes.", fin=False)] * 3
+        found[f"{who}_beyond_a_limit"] = bytes([peer.masked, 3, 0, 1, 0, 0]) + peer.frame(TEXT, fin=False)
+        found[f"{who}_beyond_a_limit"] += b"".join(tenths)
         found[f"{who}_no_fragments"] = bytes([peer.masked, 0, 1, 0, 0, 0]) + text
     return found
 

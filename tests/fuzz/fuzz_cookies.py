@@ -16,6 +16,8 @@ from trio_ws.protocol._cookies import MAX_COOKIES, parse_cookies, parse_set_cook
 CHOICES = 4
 #: What would end a header, or be another attribute.
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+#: RFC 6265 5.2, as a pattern: spaces and tabs around a name and a value are no part of them, and nothing else is space.
+_PAIR = re.compile(r"(?:\A|;)[ \t]*([^;=]*?)[ \t]*=[ \t]*([^;]*?)[ \t]*(?=;|\Z)")
 
 
 def check(data: bytes) -> None:
@@ -33,6 +35,9 @@ def _reads(lines: list[str]) -> None:
         assert not {";", "="} & {*name}
         assert ";" not in value
         assert any(name in line and value in line for line in lines)
+    if len(";".join(lines).split(";")) <= MAX_COOKIES:
+        pairs = [(name, value) for line in lines for name, value in _PAIR.findall(line) if name]
+        assert found == dict(reversed(pairs))
     again = parse_cookies([f"{name}={value}" for name, value in found.items()])
     assert again == found
     # one line more says no less, whatever stands before it and however it ends
@@ -68,6 +73,8 @@ def _writes(choices: Choices, lines: list[str]) -> None:
     attributes = [part.partition("=")[0] for part in text.split("; ")[1:]]
     assert len(attributes) == len({*attributes})
     assert {*attributes} <= {"Max-Age", "Path", "Domain", "Secure", "HttpOnly", "SameSite"}
+    assert ("Path" in attributes) is bool(path)
+    assert ("Domain" in attributes) is bool(domain)
     assert ("Secure" in attributes) is secure
     assert ("HttpOnly" in attributes) is http_only
 

@@ -102,6 +102,8 @@ def seeds() -> dict[str, bytes]:
         "bare_cr": an_answer(X_Bare="a\rb"),
         "many_headers": an_answer(X_Many=[str(number) for number in range(120)]),
         "long_line": an_answer(X_Long="x" * 200),
+        "long_head": an_answer(X_Long=["x" * 105] * 3),
+        "long_body": b"HTTP/1.1 503 Busy\r\nContent-Length: 50\r\n\r\n" + bytes(50),
         "cut_off": an_answer()[:-2],
         "ssh": b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u2\r\n",
         "status_999": b"HTTP/1.1 999 \r\nContent-Length: 0\r\n\r\n",
@@ -111,5 +113,6 @@ def seeds() -> dict[str, bytes]:
         f"{name}_not_offered": bytes([0, 0, 5, 1]) + answers[name] for name in ("deflate", "subprotocol")
     }
     return found | {
-        f"{name}_small": bytes([1, 3, 9, 0]) + answers[name] for name in ("chunked", "long_line", "plain")
+        f"{name}_small": bytes([1, 3, 9, 0]) + answers[name]
+        for name in ("chunked", "long_line", "long_head", "long_body", "plain")
     }

@@ -135,11 +135,13 @@ def seeds() -> dict[str, bytes]:
         "extension_junk": a_request(Sec_WebSocket_Extensions='a; b="\\'),
         "many_headers": a_request(X_Many=[str(number) for number in range(120)]),
         "long_line": a_request(X_Long="x" * 200),
+        "long_head": a_request(X_Long=["x" * 105] * 3),
         "leading_blank": b"\r\n" + a_request(),
         "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         "cut_off": a_request()[:-2],
     }
     found = {name: bytes([0, 0, 5, 1]) + data for name, data in requests.items()}
     return found | {
-        f"{name}_small": bytes([1, 1, 9, 0]) + requests[name] for name in ("browser", "long_line", "plain")
+        f"{name}_small": bytes([1, 1, 9, 0]) + requests[name]
+        for name in ("browser", "long_line", "long_head", "plain")
     }

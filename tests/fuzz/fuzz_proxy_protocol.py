@@ -35,6 +35,7 @@ def check(data: bytes) -> None:
             assert len(header) <= MAX_LINE
         else:
             assert header.startswith(_SIGNATURE)
+            assert len(header) <= 16 + MAX_REST
             assert len(header) == 16 + int.from_bytes(header[14:16], "big")
         if told is not None:
             _is_told_again(*told)
@@ -85,7 +86,7 @@ def seeds() -> dict[str, bytes]:
         "binary_udp": binary(four, family=0x12),
         "binary_extra": binary(four + b"\x03\x00\x04\x00\x00\x00\x00"),
         "binary_short": binary(four[:-1]),
-        "binary_too_long": binary(b"", size=MAX_REST + 1),
+        "binary_too_long": binary(four + bytes(MAX_REST + 1 - len(four))),
         "binary_longest": binary(b"", size=MAX_REST),
         "binary_version": binary(four, command=0x31),
         "binary_command": binary(four, command=0x22),
