@@ -80,7 +80,9 @@ class WebSocketURL:
 
     def __str__(self) -> str:
         if self.socket is not None:
-            return f"{self.scheme}+unix:{quote(self.socket)}:{self.target}"
+            # behind two slashes a host would begin
+            path = quote(self.socket[:2]).replace("//", "/%2F") + quote(self.socket[2:])
+            return f"{self.scheme}+unix:{path}:{self.target}"
         return f"{self.scheme}://{self.authority}{self.target}"
 
 

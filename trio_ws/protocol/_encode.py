@@ -101,7 +101,7 @@ def encode_header(opcode: int, size: int, mask: bytes | None, fin: bool = True) 
     """Return the header of a frame whose payload has `size` bytes, the length in its shortest form (RFC 6455 5.2)."""
     first = opcode | FIN if fin else opcode
     masked = 0 if mask is None else MASK
-    if size <= MAX_CONTROL_SIZE:
+    if 0 <= size <= MAX_CONTROL_SIZE:  # compiled, nobody else sees to it that what is looked up is there
         if OP_TEXT <= first - FIN <= OP_BINARY:
             header = _SHORT_HEADERS[(first - FIN - OP_TEXT) * 256 + masked + size]
         else:
