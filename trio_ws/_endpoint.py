@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -53,20 +54,24 @@ def endpoint_of(family: int, name: object, is_ssl: bool) -> Endpoint | str:
     return name if isinstance(name, str) else ""
 
 
+def _asked(family: int, ask: Callable[[], object], is_ssl: bool) -> Endpoint | str:
+    """Return an end of a socket; '' if the peer is gone already: Linux forgets its name then, others both."""
+    try:
+        return endpoint_of(family, ask(), is_ssl)
+    except OSError:
+        return ""
+
+
 def endpoints(stream: trio.abc.Stream) -> tuple[Endpoint | str, Endpoint | str]:
     """Return the local and the remote end of a stream: endpoints for TCP, paths for Unix sockets, else its repr."""
     if isinstance(stream, AcceptedStream):
         accepted = stream.socket
         family = accepted.family
-        return endpoint_of(family, accepted.getsockname(), False), endpoint_of(family, stream.peer, False)
+        return _asked(family, accepted.getsockname, False), endpoint_of(family, stream.peer, False)
     inner, is_ssl = stream, False
     while tls := tls_of(inner):  # one in another where TLS is also spoken to a proxy
         inner, is_ssl = tls.transport_stream, True
     sock = socket_below(inner)
     if sock is None:
         return repr(stream), repr(stream)
-    try:
-        remote = endpoint_of(sock.family, sock.getpeername(), is_ssl)
-    except OSError:  # the peer is gone already
-        remote = ""
-    return endpoint_of(sock.family, sock.getsockname(), is_ssl), remote
+    return _asked(sock.family, sock.getsockname, is_ssl), _asked(sock.family, sock.getpeername, is_ssl)

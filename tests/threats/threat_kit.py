@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+import trustme
 
 from trio_ws import open_websocket
 from trio_ws.protocol import Role
@@ -109,6 +111,13 @@ class Victim:
             row[3] for row in rows if row[1] == own and row[3] not in ("0A", "06")
         ]  # listening, TIME_WAIT
 
+    @property
+    def held(self) -> int:
+        """The number of TCP connections that the process itself still has, whatever the kernel remembers of others."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        own = f"0100007F:{self.port:04X}"
+        return sum(row[1] == own and row[3] != "0A" and row[9] != "0" for row in rows)  # "0A" listens
+
     @contextmanager
     def bounded(self, size: int = SLACK) -> Generator[None]:
         """Fail if it grows, at any moment in this block, by `size` bytes or more."""
@@ -125,6 +134,17 @@ class Victim:
         peer = RawPeer(stream, Role.CLIENT)
         try:
             yield peer
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    @asynccontextmanager
+    async def encrypted(self, context: ssl.SSLContext) -> AsyncGenerator[RawPeer]:
+        """The same over TLS, as far as the TLS handshake; who is cut off knows it by the end alone."""
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        tls = trio.SSLStream(stream, context, server_hostname="localhost", https_compatible=True)
+        try:
+            await tls.do_handshake()
+            yield RawPeer(tls, Role.CLIENT)
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -161,6 +181,14 @@ class Victim:
             return
         raise AssertionError(f"there are {self.descriptors - descriptors} descriptors too many")
 
+    async def dropped(self, patience: float = 5.0) -> None:
+        """Wait until it has dropped all connections, also of peers that have not; fail if it has not in so many seconds."""
+        with trio.move_on_after(patience):
+            while self.held or self.report()["connections"]:  # noqa: ASYNC110 - another process sets no event
+                await trio.sleep(0.02)
+            return
+        raise AssertionError(f"not dropped: {self.sockets}, {self.report()}")
+
     def _read(self) -> dict[str, int]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -174,6 +202,17 @@ class Victim:
             if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * KIBI
         raise AssertionError(f"no {name}: the server is gone")
+
+
+def certificate_for(folder: Path) -> tuple[str, ssl.SSLContext]:
+    """Write a certificate for localhost with its key, and return where it is and what trusts it."""
+    authority = trustme.CA()
+    path = folder / "certificate.pem"
+    # trustme's annotations name an optional dependency, which makes them partly unknown here
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)  # pyright: ignore[reportUnknownMemberType]
+    return str(path), context
 
 
 @contextmanager

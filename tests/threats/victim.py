@@ -2,9 +2,10 @@
 
 `python victim.py OPTIONS` serves on a free port of the loopback until its standard input ends. OPTIONS is JSON: what
 `serve_websocket` takes, besides "certificate", a PEM file with key and chain for TLS, "handler", the name of one of the
-functions here, "descriptors", the number of them that the process may have, and "hook", the name of a function here that
-looks at requests first; "compression" may be an object, with what `PerMessageDeflate` takes. Its port is the first line
-of its output; each line of input is answered with a line that says how many tasks, objects and connections there are.
+functions here, "descriptors", the number of them that the process may have, "hook", the name of a function here that
+looks at requests first, and "collects": false, with which nothing but reference counting frees anything; "compression"
+may be an object, with what `PerMessageDeflate` takes. Its port is the first line of its output; each line of input is
+answered with a line that says how many tasks, objects and connections there are.
 """
 
 import gc
@@ -12,6 +13,7 @@ import json
 import resource
 import ssl
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import trio
@@ -21,8 +23,10 @@ from trio_ws import (
     PerMessageDeflate,
     Request,
     Response,
+    WebSocketConnection,
     WebSocketRequest,
     WebSocketServer,
+    broadcast,
     serve_websocket,
 )
 
@@ -72,6 +76,43 @@ async def slow(_: Request) -> None:
     await trio.sleep(1)
 
 
+async def refusing(request: WebSocketRequest) -> None:
+    """Accept nobody: redirect where the path is "/redirect", fail where it is "/fail", and else refuse."""
+    match request.path:
+        case "/redirect":
+            await request.reject(302, extra_headers=[("Location", "ws://elsewhere.example/")])
+        case "/fail":
+            raise ZeroDivisionError
+        case _:
+            await request.reject(403)
+
+
+class Broadcasting:
+    """Send each message to all who are connected."""
+
+    def __init__(self) -> None:
+        self._all: set[WebSocketConnection] = set()
+
+    async def __call__(self, request: WebSocketRequest) -> None:
+        ws = await request.accept()
+        self._all.add(ws)
+        try:
+            async for message in ws:
+                await broadcast(self._all, message)
+        finally:
+            self._all.remove(ws)
+
+
+HANDLERS: dict[str, Callable[[WebSocketRequest], Awaitable[object]]] = {
+    "echo": echo,
+    "deaf": deaf,
+    "failing": failing,
+    "refusing": refusing,
+    "parting": parting,
+    "broadcasting": Broadcasting(),
+}
+
+
 def say(report: dict[str, int]) -> None:
     """Answer with a line of JSON."""
     sys.stdout.write(f"{json.dumps(report)}\n")
@@ -82,7 +123,8 @@ async def reporting(server: WebSocketServer) -> None:
     """Answer each line of input; its end is the server's."""
     lines = trio.wrap_file(sys.stdin)
     async for _ in lines:
-        gc.collect()
+        if gc.isenabled():
+            gc.collect()
         report = {
             "tasks": trio.lowlevel.current_statistics().tasks_living,
             "objects": len(gc.get_objects()),
@@ -96,13 +138,13 @@ async def main() -> None:
     options = json.loads(sys.argv[1])
     if (number := options.pop("descriptors", None)) is not None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+    if not options.pop("collects", True):
+        gc.disable()
     context = None
     if (certificate := options.pop("certificate", None)) is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate)
-    handler = {"echo": echo, "deaf": deaf, "failing": failing, "parting": parting}[
-        options.pop("handler", "echo")
-    ]
+    handler = HANDLERS[options.pop("handler", "echo")]
     if (hook := options.pop("hook", None)) is not None:
         options["process_request"] = {"page": page, "slow": slow}[hook]
     if isinstance(options.get("compression"), dict):

@@ -246,7 +246,8 @@ def parse_head(connection: h11.Connection, head: bytes) -> object:
         connection.receive_data(head)
         return connection.next_event()
     except h11.RemoteProtocolError as exc:
-        raise HeadError(400, f"not valid HTTP: {exc}") from exc
+        # without the traceback, in which h11 has the exception itself: only the collector would free all that is there
+        raise HeadError(400, f"not valid HTTP: {exc}") from exc.with_traceback(None)
 
 
 def accept_value(key: str) -> str:

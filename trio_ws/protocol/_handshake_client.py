@@ -198,7 +198,9 @@ class ClientHandshake:
                 if data
                 else "the server closed the connection before its answer was complete"
             )
-            raise HandshakeFailed(f"{what}: {exc}", replace(response, body=bytes(self._body))) from exc
+            raise HandshakeFailed(
+                f"{what}: {exc}", replace(response, body=bytes(self._body))
+            ) from exc.with_traceback(None)  # as in `parse_head`
 
     def _read_body(self, response: Response) -> Response | None:
         while (room := self._limits.max_response_body - len(self._body)) > 0:

@@ -226,7 +226,10 @@ async def _open_tunnel(proxy: Proxy, stream: trio.abc.Stream, target: str) -> No
     except trio.BrokenResourceError as exc:
         raise TunnelError(f"the connection to the proxy {proxy} broke before it answered") from exc
     except h11.RemoteProtocolError as exc:
-        raise TunnelError(f"the proxy {proxy} did not answer with valid HTTP: {exc}") from exc
+        # without the traceback, in which h11 has the exception itself: a cycle
+        raise TunnelError(f"the proxy {proxy} did not answer with valid HTTP: {exc}") from exc.with_traceback(
+            None
+        )
     if not 200 <= answer.status_code < 300:
         raise _refusal(proxy, answer, await _receive_body(stream, connection))
     if connection.trailing_data[0]:
