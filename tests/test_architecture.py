@@ -44,6 +44,7 @@ CONNECTION = (
 )
 ENDPOINTS = (
     "_url > _redirects, _proxies, _opening > _client > _reconnect",
+    "_counters > _server",
     "_auth, _forwarded, _farewell > _request > _receiving, _talk > _server > _serving > _router",
 )
 WHOLE = ("_broadcast, _workers",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias, Unpack
@@ -17,7 +18,7 @@ from ._forwarded import receive_remote
 from ._options import AcceptOptions, UpgradeOptions
 from ._request import WebSocketRequest, process_response
 from .protocol import HandshakeFailed, Response, ServerHandshake
-from .transport import AcceptedStream
+from .transport import AcceptedStream, ProxyProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,6 +177,36 @@ async def receive_request(
 
 class _Answered(HandshakeFailed):
     """There is no handshake, for ``process_request`` has answered."""
+
+
+#: Why a client is refused, by the status that it is answered with.
+_REFUSALS = {
+    400: "bad_request",
+    403: "origin",
+    404: "path",
+    405: "not_websocket",
+    414: "bad_request",
+    426: "not_websocket",
+    431: "bad_request",
+    505: "bad_request",
+}
+
+
+def refusal_of(error: HandshakeError) -> str:
+    """Return in one word why there was no request, or why it could not be answered."""
+    match error, error.__cause__:
+        case ConnectionTimeout(), _:
+            return "timeout"
+        case _, _Answered():
+            return "answered"
+        case _, HandshakeFailed(response=Response(status=status)):
+            return _REFUSALS[status]
+        case _, ProxyProtocolError():
+            return "proxy_protocol"
+        case _, trio.BrokenResourceError(__cause__=ssl.SSLError()):
+            return "tls_failed"
+        case _:
+            return "client_gone"
 
 
 def _take(handshake: ServerHandshake, given: Given) -> HandshakeFailed | None:

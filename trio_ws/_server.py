@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, TypeAlias, Unpack, cast
 import trio
 
 from ._config import ServerConfig
+from ._counters import Counters
 from ._endpoint import Endpoint, endpoint_of
 from ._errors import HandshakeError
-from ._receiving import receive_request, take_over
+from ._receiving import receive_request, refusal_of, take_over
 from ._request import WebSocketRequest
 from ._talk import Talk, end, failure_of, interruption_of, is_over
 from .protocol import encode_close
@@ -68,6 +69,7 @@ class WebSocketServer:
         self._resumed.set()
         self._running = False
         self._talks: set[Talk] = set()
+        self._counters = Counters()
         # unparked whenever a connection's task has ended, and when the server has
         self._ended = trio.lowlevel.ParkingLot()
         self._drained_at = math.inf  # when connections are cut while the server ends
@@ -262,6 +264,7 @@ class WebSocketServer:
                 self._ended.unpark_all()
             if talk.connection is not None:
                 talk.connection.terminate()
+                self._counters.closes[talk.connection.close_code or 1006] += 1
             talk.expiry.stop()
 
     async def _receive(
@@ -274,9 +277,11 @@ class WebSocketServer:
         """Return the client's request; None if there was none."""
         try:
             return await receive_request(nursery, stream, self._config, on_gone, given)
-        except HandshakeError:  # the client was told already
+        except HandshakeError as exc:  # the client was told already
+            self._counters.refuse(refusal_of(exc))
             return None
         except Exception as exc:
+            self._counters.refuse("hook_failed")
             log_failure("processing a request failed", exc)
             if self._config.handler_errors == "raise":
                 raise
