@@ -204,7 +204,9 @@ def refusal_of(exc: BaseException) -> str:
             return _REFUSALS[status]
         case ProxyProtocolError():
             return "proxy_protocol"
-        case trio.BrokenResourceError(__cause__=ssl.SSLError()):
+        case trio.BrokenResourceError(__cause__=ssl.SSLError() as error) if not isinstance(
+            error, ssl.SSLEOFError
+        ):
             return "tls_failed"
         case _:
             return refusal_by(exc)
