@@ -21,17 +21,18 @@ class Latencies:
     Attributes:
         count: how many were measured.
         largest: the largest, in seconds; 0 if there is none.
+        last: the one that was entered last, in seconds.
         smallest: the smallest, in seconds; infinite if there is none.
         total: the sum of all, in seconds.
     """
 
-    __slots__ = ("_first", "_numbers", "count", "largest", "smallest", "total")
+    __slots__ = ("_first", "_numbers", "count", "largest", "last", "smallest", "total")
 
     def __init__(self) -> None:
         self.count = 0
         self.total = 0.0
         self.smallest = math.inf
-        self.largest = 0.0
+        self.largest = self.last = 0.0
         self._first = 0  # the step that `_numbers` begin with
         self._numbers = array("Q")
 
@@ -39,6 +40,7 @@ class Latencies:
         """Enter one."""
         self.count += 1
         self.total += seconds
+        self.last = seconds
         self.smallest = min(self.smallest, seconds)
         self.largest = max(self.largest, seconds)
         self._enter(math.floor(math.log2(min(max(seconds, LEAST), MOST)) * STEPS), 1)

@@ -94,15 +94,18 @@ class PingLedger:
 
     Attributes:
         latencies: one for each pong that answers a ping; None before the first.
-        latency: the last of them, in seconds.
     """
 
-    __slots__ = ("_sent", "latencies", "latency")
+    __slots__ = ("_sent", "latencies")
 
     def __init__(self) -> None:
         self._sent: OrderedDict[bytes, float] = OrderedDict()  # a plain one is slow to find its first entry
         self.latencies: Latencies | None = None
-        self.latency: float | None = None
+
+    @property
+    def latency(self) -> float | None:
+        """The last round-trip time in seconds."""
+        return None if self.latencies is None else self.latencies.last
 
     def __contains__(self, payload: bytes) -> bool:
         return payload in self._sent
@@ -130,9 +133,8 @@ class PingLedger:
         while payload not in settled:
             oldest, sent = self._sent.popitem(last=False)
             settled[oldest] = now - sent
-        self.latency = settled[payload]
         self.latencies = self.latencies or Latencies()
-        self.latencies.add(self.latency)
+        self.latencies.add(settled[payload])
         self._shrink()
         return settled
 
