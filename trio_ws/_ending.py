@@ -110,8 +110,8 @@ class Ending:
         self._deadline = 0.0  # of the end, once it has begun
         self._cause: Exception | None = None
         self._observed: object = None  # the connection, if its end is to be told
-        self.received = 0  # bytes
-        self.pauses = 0  # how often reading has paused for the inbox
+        self.received: int = 0  # bytes
+        self.pauses: int = 0  # how often reading has paused for the inbox
         # Both are seconds: while what they measure goes on, less the present time on Trio's clock.
         self._paused = 0.0
         self._seconds = -self.pings.resumed

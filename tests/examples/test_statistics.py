@@ -96,7 +96,11 @@ async def test_opentelemetry(port: int, monkeypatch: pytest.MonkeyPatch) -> None
     from opentelemetry.sdk.metrics import export  # noqa: PLC0415 - it may not be there
 
     reader = export.InMemoryMetricReader()
-    monkeypatch.setattr(export, "PeriodicExportingMetricReader", lambda _: reader)
+
+    def read_here(_: export.MetricExporter) -> export.MetricReader:
+        return reader
+
+    monkeypatch.setattr(export, "PeriodicExportingMetricReader", read_here)
     async with serving("opentelemetry_metrics", port):
         await talk(port)
         found: dict[tuple[str, str], float] = {}

@@ -395,9 +395,12 @@ async def test_who_shakes_hands_is_counted_apart() -> None:
         assert (server.statistics().handshakes, server.statistics().refusals) == (0, {"client_gone": 1})
 
 
-async def close(peer: RawPeer, code: int | None) -> None:
-    await peer.send_close(code)
-    await peer.receive_rest()
+def close(code: int | None) -> Callable[[RawPeer], Awaitable[None]]:
+    async def script(peer: RawPeer) -> None:
+        await peer.send_close(code)
+        await peer.receive_rest()
+
+    return script
 
 
 async def cut(peer: RawPeer) -> None:
@@ -429,10 +432,10 @@ async def make_the_handler_fail(peer: RawPeer) -> None:
 @pytest.mark.parametrize(
     ("script", "code"),
     [
-        (lambda peer: close(peer, 1000), 1000),
-        (lambda peer: close(peer, 1001), 1001),
-        (lambda peer: close(peer, None), 1005),
-        (lambda peer: close(peer, 4711), 4711),
+        (close(1000), 1000),
+        (close(1001), 1001),
+        (close(None), 1005),
+        (close(4711), 4711),
         (cut, 1006),
         (break_off, 1006),
         (use_a_reserved_opcode, 1002),
