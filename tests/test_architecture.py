@@ -24,6 +24,7 @@ PROTOCOL = (
     "_close, _errors, _limits > _events > _state, _mask > _encode > _codec > _headers, _liveness > _protocol > _accel",
     "_errors > _compressors > _inflate > _codec",
     "_headers, _inflate > _deflate > _protocol, __init__",
+    "_latencies > _liveness > __init__",
     "_mask_c > _encode_c, _codec_c > _protocol_c > _accel",
     "_headers > _cookies > _handshake",
     "_accel > _handshake > _handshake_client, _handshake_server > __init__",
@@ -41,9 +42,12 @@ CONNECTION = (
     "_errors, _timers, _endpoint, _sendable, _prepared, _options, _config > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _ending > _link > _sending > _facts > _connection > _bytestream",
     "_inbox_c > _ending_c > _link_c > _connection",
     "_errors > _credentials > _config",
+    "_observer > _options, _config, _ending",
+    "_link > _statistics > _facts",
 )
 ENDPOINTS = (
     "_url > _redirects, _proxies, _opening > _client > _reconnect",
+    "_counters > _server",
     "_auth, _forwarded, _farewell > _request > _receiving, _talk > _server > _serving > _router",
 )
 WHOLE = ("_broadcast, _workers",)

@@ -32,6 +32,7 @@ from ._errors import (
     TooManyRedirects,
     WorkerFailed,
 )
+from ._observer import Observer
 from ._options import (
     AcceptOptions,
     ClientOptions,
@@ -50,6 +51,7 @@ from ._request import WebSocketRequest
 from ._router import Router
 from ._server import WebSocketServer
 from ._serving import serve_listeners, serve_unix_websocket, serve_websocket
+from ._statistics import ConnectionStatistics, LatencyStatistics, ServerStatistics, TrafficStatistics
 from ._workers import run_workers
 from .protocol import (
     SAME_ORIGIN,
@@ -83,6 +85,7 @@ __all__ = [
     "ConnectionLost",
     "ConnectionOptions",
     "ConnectionRejected",
+    "ConnectionStatistics",
     "ConnectionTimeout",
     "Connections",
     "DisconnectionTimeout",
@@ -92,9 +95,11 @@ __all__ = [
     "HandshakeOptions",
     "Headers",
     "InvalidURL",
+    "LatencyStatistics",
     "Latest",
     "MessageChannel",
     "MessageStream",
+    "Observer",
     "PerMessageDeflate",
     "PreparedMessage",
     "ProtocolError",
@@ -106,10 +111,12 @@ __all__ = [
     "Response",
     "Router",
     "ServerOptions",
+    "ServerStatistics",
     "SizeOptions",
     "State",
     "TextBytes",
     "TooManyRedirects",
+    "TrafficStatistics",
     "UpgradeOptions",
     "Wait",
     "WebSocketConnection",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias, Unpack
@@ -12,12 +13,12 @@ import trio
 from ._config import ServerConfig
 from ._endpoint import tls_of
 from ._errors import ConnectionTimeout, HandshakeError
-from ._farewell import READ_SIZE, deliver, part, turn_away
+from ._farewell import READ_SIZE, deliver, part, refusal_by, turn_away
 from ._forwarded import receive_remote
 from ._options import AcceptOptions, UpgradeOptions
 from ._request import WebSocketRequest, process_response
 from .protocol import HandshakeFailed, Response, ServerHandshake
-from .transport import AcceptedStream
+from .transport import AcceptedStream, ProxyProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,6 +138,7 @@ async def receive_request(
     rest = b""  # what came behind the last request
     left = MAX_REQUESTS
     remote, seconds = None, config.connect_timeout
+    answered: HandshakeFailed | None = None  # the end of the request before on this connection
     while True:
         handshake = ServerHandshake(
             limits=config.limits, origins=config.origins, extensions=config.negotiable
@@ -165,17 +167,49 @@ async def receive_request(
                 await turn_away(stream, handshake, 500 if isinstance(exc, Exception) else 503)
             else:  # it has asked for nothing, so nothing could be the answer
                 await trio.aclose_forcefully(stream)
+                if isinstance(exc, HandshakeError):
+                    exc.__cause__ = answered  # it has got what it came for
             raise
         await deliver(stream, answer, config.connect_timeout)
         if not persist:
             break
-        rest, seconds = handshake.rest, config.connect_timeout
+        rest, seconds, answered = handshake.rest, config.connect_timeout, failure
     await part(stream)
-    raise HandshakeError(str(failure)) from failure
+    raise HandshakeError(str(failure)) from (failure if handshake.begun else answered or failure)
 
 
 class _Answered(HandshakeFailed):
     """There is no handshake, for ``process_request`` has answered."""
+
+
+#: Why a client is refused, by the status that it is answered with.
+_REFUSALS = {
+    400: "bad_request",
+    403: "origin",
+    404: "path",
+    405: "not_websocket",
+    414: "bad_request",
+    426: "not_websocket",
+    431: "bad_request",
+    505: "bad_request",
+}
+
+
+def refusal_of(exc: BaseException) -> str:
+    """Return in one word why there is no request, by what receiving one has raised."""
+    match exc.__cause__:
+        case _Answered():
+            return "answered"
+        case HandshakeFailed(response=Response(status=status)):
+            return _REFUSALS[status]
+        case ProxyProtocolError():
+            return "proxy_protocol"
+        case trio.BrokenResourceError(__cause__=ssl.SSLError() as error) if not isinstance(
+            error, ssl.SSLEOFError
+        ):
+            return "tls_failed"
+        case _:
+            return refusal_by(exc)
 
 
 def _take(handshake: ServerHandshake, given: Given) -> HandshakeFailed | None:

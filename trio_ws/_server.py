@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING, TypeAlias, Unpack, cast
 import trio
 
 from ._config import ServerConfig
+from ._counters import Counters
 from ._endpoint import Endpoint, endpoint_of
 from ._errors import HandshakeError
-from ._receiving import receive_request, take_over
+from ._observer import check_observer
+from ._receiving import receive_request, refusal_of, take_over
 from ._request import WebSocketRequest
 from ._talk import Talk, end, failure_of, interruption_of, is_failure, is_over
-from .protocol import encode_close
+from .protocol import State, encode_close
 from .transport import PolledListener, UnixListener, accept_forever, log_failure
 
 if TYPE_CHECKING:
     from ._connection import WebSocketConnection
     from ._options import ServerOptions
     from ._receiving import Given
+    from ._statistics import ServerStatistics
     from .protocol import Request
 
 Handler: TypeAlias = Callable[[WebSocketRequest], Awaitable[object]]
@@ -61,7 +64,9 @@ class WebSocketServer:
         self._listeners = list(listeners or ())
         self._addresses = [_listening(listener) for listener in self._listeners]
         self._handler_nursery = handler_nursery
-        self._config = ServerConfig.of(options)
+        check_observer(options.get("observer"))
+        self._counters = Counters(options.get("observer"))
+        self._config = ServerConfig.of({**options, "observer": self._counters})
         self._accepting = trio.CancelScope()
         self._round = trio.CancelScope()  # of accepting, up to the next pause
         self._resumed = trio.Event()
@@ -99,6 +104,12 @@ class WebSocketServer:
         """The connections on which messages can be sent now: a set of its own, for whoever wants to send to all."""
         talks = (talk.connection for talk in self._talks)
         return {connection for connection in talks if connection is not None and connection.closed is None}
+
+    def statistics(self) -> ServerStatistics:
+        """Return what the server has done, and what went over its connections: they are summed up now, if they are open."""
+        connections = [talk.connection for talk in self._talks]
+        alive = [each for each in connections if each is not None and each.state is not State.CLOSED]
+        return self._counters.statistics(alive, connections.count(None))
 
     async def run(self, *, task_status: trio.TaskStatus[WebSocketServer] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `aclose` is called or this is cancelled.
@@ -256,13 +267,15 @@ class WebSocketServer:
                     except BaseException as exc:  # noqa: BLE001 - what is not the connection's own is raised there
                         await self._end_failed(talk, request, exc)
                     else:
-                        await end(request, 1000, 500)
+                        await end(request, 1000, 500, "unanswered")
         finally:
             self._talks.discard(talk)
             if self._ended:
                 self._ended.unpark_all()
             if talk.connection is not None:
                 talk.connection.terminate()
+            elif talk.request is not None:
+                self._counters.refuse(talk.request.refusal)
             talk.expiry.stop()
 
     async def _receive(
@@ -275,9 +288,10 @@ class WebSocketServer:
         """Return the client's request; None if there was none."""
         try:
             return await receive_request(nursery, stream, self._config, on_gone, given)
-        except HandshakeError:  # the client was told already
-            return None
         except BaseException as exc:
+            self._counters.refuse(refusal_of(exc))
+            if isinstance(exc, HandshakeError):  # the client was told already
+                return None
             if not is_failure(exc):
                 raise
             log_failure("processing a request failed", exc)
@@ -289,14 +303,15 @@ class WebSocketServer:
         """End the connection as befits how the handler ended, and raise what is meant for somebody outside."""
         failure, interruption = failure_of(exc, request), interruption_of(exc)
         if failure is not None:
+            self._counters.handler_failures += 1
             log_failure(f"the handler of {request.connection or request.path} failed", failure)
         if interruption is None:
-            await end(request, 1011, 500)
+            await end(request, 1011, 500, "handler_failed")
         elif not is_over(request):
             if self._drained_at == math.inf:  # else `aclose` has said when
                 self._drained_at = trio.current_time() + self._config.drain
             with trio.CancelScope(shield=True, deadline=self._drained_at) as talk.farewell:
-                await end(request, 1001, 503)
+                await end(request, 1001, 503, "shutdown")
         if failure is not None and self._config.handler_errors == "raise":
             raise exc
         if interruption is not None:

@@ -60,7 +60,8 @@ class Step:
                 events = decoder.next_in_pieces()
             case _:
                 return repr((decoder.next_whole(), decoder.more, decoder.partial, decoder.finished))
-        return repr((type(events), seen(events), decoder.more, decoder.partial, decoder.finished))
+        counts = (decoder.frames, decoder.messages, decoder.payload, decoder.pings, decoder.pongs)
+        return repr((type(events), seen(events), decoder.more, decoder.partial, decoder.finished, counts))
 
 
 ANY_LIMITS = st.builds(

@@ -27,6 +27,8 @@ from typing import Protocol
 #: Apache's mod_reqtimeout for 500; a line that carries less carries no pong in time either.
 TRICKLE = 256
 
+from ._latencies import Latencies
+
 
 class Verdict(Enum):
     """What is to be done about the peer now."""
@@ -131,13 +133,22 @@ class Liveness:
 
 
 class PingLedger:
-    """Pings in flight, oldest first, and the last round-trip time. Holds what this side sent, never what a peer sends."""
+    """Pings in flight, oldest first, and round-trip times. Holds what this side sent, never what a peer sends.
 
-    __slots__ = ("_sent", "latency")
+    Attributes:
+        latencies: one for each pong that answers a ping; None before the first.
+    """
+
+    __slots__ = ("_sent", "latencies")
 
     def __init__(self) -> None:
         self._sent: OrderedDict[bytes, float] = OrderedDict()  # a plain one is slow to find its first entry
-        self.latency: float | None = None
+        self.latencies: Latencies | None = None
+
+    @property
+    def latency(self) -> float | None:
+        """The last round-trip time in seconds."""
+        return None if self.latencies is None else self.latencies.last
 
     def __contains__(self, payload: bytes) -> bool:
         return payload in self._sent
@@ -165,7 +176,8 @@ class PingLedger:
         while payload not in settled:
             oldest, sent = self._sent.popitem(last=False)
             settled[oldest] = now - sent
-        self.latency = settled[payload]
+        self.latencies = self.latencies or Latencies()
+        self.latencies.add(settled[payload])
         self._shrink()
         return settled
 

@@ -82,12 +82,13 @@ class Transport:
         accepted: bytes accepted by the kernel (or the inner stream) since the start. It only grows: progress shows in it.
         heard: when bytes last arrived, on Trio's clock; 0 before the first.
         moved: when some of the bytes that wait were last accepted, or began to wait, on Trio's clock.
+        most_buffered: the most that `buffered` has been when a write returned.
     """
 
-    __slots__ = ("accepted", "buffered", "heard", "moved")
+    __slots__ = ("accepted", "buffered", "heard", "most_buffered", "moved")
 
     def __init__(self) -> None:
-        self.buffered = 0
+        self.buffered = self.most_buffered = 0
         self.accepted = 0
         self.heard = 0.0
         self.moved = 0.0
