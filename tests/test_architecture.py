@@ -41,6 +41,7 @@ CONNECTION = (
     "_errors, _timers, _endpoint, _sendable, _prepared, _options, _config > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _ending > _link > _sending > _facts > _connection > _bytestream",
     "_inbox_c > _ending_c > _link_c > _connection",
     "_errors > _credentials > _config",
+    "_endpoint > _overload > _options, _config",
 )
 ENDPOINTS = (
     "_url > _redirects, _proxies, _opening > _client > _reconnect",

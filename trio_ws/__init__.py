@@ -42,6 +42,7 @@ from ._options import (
     SizeOptions,
     UpgradeOptions,
 )
+from ._overload import RateLimit
 from ._pieces import MessageStream
 from ._prepared import PreparedMessage
 from ._receiving import upgrade, wrap_server_stream
@@ -100,6 +101,7 @@ __all__ = [
     "ProtocolError",
     "ProxyError",
     "QueueStatistics",
+    "RateLimit",
     "RedirectError",
     "RemoteProtocolError",
     "Request",

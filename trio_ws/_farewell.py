@@ -22,6 +22,9 @@ READ_SIZE = 4096
 FAREWELL_SECONDS = 1.0
 FAREWELL_SIZE = 2**18
 
+#: The end of a request's head.
+_END = b"\r\n\r\n"
+
 
 async def deliver(stream: trio.abc.Stream, data: bytes, seconds: float) -> None:
     """Send an answer; a stream on which that fails is closed, for nothing may follow half an answer.
@@ -55,6 +58,35 @@ async def turn_away(stream: trio.abc.Stream, handshake: ServerHandshake, status:
     ):
         await stream.send_all(handshake.respond(Response(status, Headers())))
     await trio.aclose_forcefully(stream)
+
+
+async def dismiss(stream: trio.abc.Stream, answer: bytes, *, is_read: bool, may_wait: bool) -> None:
+    """Give a client its answer before its request was looked at, and close.
+
+    Args:
+        stream: with nothing read of it here.
+        answer: what to say.
+        is_read: whether somebody else has read the request.
+        may_wait: whether the client may take `FAREWELL_SECONDS` to send its request and to read. Otherwise it gets the
+            answer only if it has sent its request, and needs no TLS: no more than some system calls are spent on it.
+
+    Cancellation: the stream is closed at once.
+    """
+    try:
+        with trio.move_on_after(FAREWELL_SECONDS), suppress(trio.BrokenResourceError):
+            if isinstance(stream, AcceptedStream):
+                head = stream.try_receive(READ_SIZE)
+                stream.try_send(answer)
+                if head is not None and head.endswith(_END):  # nothing is unread, and nothing more comes
+                    return
+            elif may_wait:
+                if not is_read:
+                    await stream.receive_some(READ_SIZE)
+                await stream.send_all(answer)
+            if may_wait:
+                await part(stream)
+    finally:
+        await trio.aclose_forcefully(stream)
 
 
 async def part(stream: trio.abc.Stream) -> None:

@@ -25,7 +25,7 @@ from ._headers import (
     parse_extensions,
     parse_subprotocols,
 )
-from ._limits import Limits
+from ._limits import Limits, Meter
 from ._liveness import Liveness, PingLedger, Verdict
 from ._mask import ChosenMasks, MaskPool
 from ._state import Input, Phase, Role, State
@@ -53,6 +53,7 @@ __all__ = [
     "Liveness",
     "LocalProtocolError",
     "MaskPool",
+    "Meter",
     "OriginPolicy",
     "PerMessageDeflate",
     "Phase",
