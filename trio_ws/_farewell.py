@@ -67,21 +67,22 @@ async def dismiss(stream: trio.abc.Stream, answer: bytes, *, is_read: bool, may_
         stream: with nothing read of it here.
         answer: what to say.
         is_read: whether somebody else has read the request.
-        may_wait: whether the client may take `FAREWELL_SECONDS` to send its request and to read. Otherwise it gets the
-            answer only if it has sent its request, and needs no TLS: no more than some system calls are spent on it.
+        may_wait: whether the client may take `FAREWELL_SECONDS` to send its request and to read. Otherwise no more than
+            some system calls are spent on it: over TLS it gets no answer, and what it sends later may destroy the answer.
 
     Cancellation: the stream is closed at once.
     """
     try:
         with trio.move_on_after(FAREWELL_SECONDS), suppress(trio.BrokenResourceError):
-            if isinstance(stream, AcceptedStream):
-                head = stream.try_receive(READ_SIZE)
-                stream.try_send(answer)
+            accepted = stream if isinstance(stream, AcceptedStream) else None
+            head = None if accepted is None else accepted.try_receive(READ_SIZE)
+            if head is None and may_wait and not is_read:
+                head = await stream.receive_some(READ_SIZE)
+            if accepted is not None:
+                accepted.try_send(answer)
                 if head is not None and head.endswith(_END):  # nothing is unread, and nothing more comes
                     return
             elif may_wait:
-                if not is_read:
-                    await stream.receive_some(READ_SIZE)
                 await stream.send_all(answer)
             if may_wait:
                 await part(stream)
