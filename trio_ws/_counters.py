@@ -8,10 +8,16 @@ from collections import Counter
 REFUSALS = {
     "answered": "`process_request` has answered",
     "bad_request": "the request is not valid HTTP, or none for a WebSocket that can be read: 400, 414, 431 or 505",
+    "byte_rate": "no handshake, but a connection that was closed with 1008, as its peer sent more than `byte_rate` allows",
     "client_gone": "the client has gone before it was answered",
     "failed": "the connection could not be made, for want of descriptors or as its nursery takes no more",
     "handler_failed": "the handler raised an exception before it had answered: 500",
     "hook_failed": "`process_request`, `process_response` or `on_handshake_error` raised an exception: 500",
+    "max_connections": "there were `max_connections` already, or it had to make room for another without having sent its"
+    " request: 503, or none",
+    "max_connections_per_peer": "its peer had as many as `max_connections_per_peer` already: 503",
+    "message_rate": "no handshake, but a connection that was closed with 1008, as its peer sent more than `message_rate`"
+    " allows",
     "not_websocket": "the request asks for no WebSocket, or for a version that is not spoken: 405 or 426",
     "origin": "pages of that origin may not connect: 403",
     "path": "another path is served: 404",

@@ -75,7 +75,7 @@ async def dismiss(stream: trio.abc.Stream, answer: bytes, *, is_read: bool, may_
     try:
         with trio.move_on_after(FAREWELL_SECONDS), suppress(trio.BrokenResourceError):
             accepted = stream if isinstance(stream, AcceptedStream) else None
-            head = None if accepted is None else accepted.try_receive(READ_SIZE)
+            head: bytes | bytearray | None = None if accepted is None else accepted.try_receive(READ_SIZE)
             if head is None and may_wait and not is_read:
                 head = await stream.receive_some(READ_SIZE)
             if accepted is not None:

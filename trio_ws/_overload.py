@@ -23,7 +23,7 @@ from itertools import cycle
 import trio
 
 from ._endpoint import Endpoint
-from .protocol import Response
+from .protocol import Response, ServerHandshake
 
 #: Seconds after which a client that has not sent its request may lose its place: several round trips of a slow line, and
 #: all that TLS needs. Below this a crowd of honest clients would push each other out, and nobody would get in.
@@ -36,10 +36,11 @@ MAX_ABSENT = 16384
 #: Seconds after which who found no place may come again. Not all are told the same, for all who were turned away in one
 #: moment would be back in one.
 RETRY_AFTER = range(5, 15)
-_responses = cycle(
+_responses = [
     Response(503, {"Retry-After": f"{seconds}"}, "There are as many connections as there may be.\n")
     for seconds in RETRY_AFTER
-)
+]
+_answers = cycle([(response, ServerHandshake().respond(response)) for response in _responses])
 
 #: What a violation is called where it is counted.
 _RATES = {"WS_ERR_BYTE_RATE": "byte_rate", "WS_ERR_MESSAGE_RATE": "message_rate"}
@@ -113,13 +114,13 @@ class Refused(Exception):  # noqa: N818 - it is no error of anybody's
         self.reason = reason
 
 
-def unavailable() -> Response:
-    """Return what who finds no place is told.
+def unavailable() -> tuple[Response, bytes]:
+    """Return what who finds no place is told, also as bytes for who has not been asked yet what it wants.
 
     Also where it is the peer that has too many: 429 would be for too many requests in a time (RFC 6585 4), and 503 is
     what nginx says by default for either (`limit_conn_status`).
     """
-    return next(_responses)
+    return next(_answers)
 
 
 class Peer:

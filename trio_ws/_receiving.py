@@ -198,7 +198,7 @@ class _Full(HandshakeFailed):
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__("there is no place for another connection", unavailable())
+        super().__init__("there is no place for another connection", unavailable()[0])
         self.reason = reason
 
 

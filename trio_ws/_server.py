@@ -24,7 +24,7 @@ from ._overload import Admission, Refused, peer_of, unavailable
 from ._receiving import receive_request, refusal_of, take_over
 from ._request import WebSocketRequest
 from ._talk import Talk, end, failure_of, interruption_of, is_over
-from .protocol import ServerHandshake, encode_close
+from .protocol import encode_close
 from .transport import PolledListener, UnixListener, accept_forever, log_failure
 
 if TYPE_CHECKING:
@@ -306,9 +306,8 @@ class WebSocketServer:
             return True
         self._dismissed += 1
         try:
-            answer = ServerHandshake().respond(unavailable())
             may_wait = self._dismissed <= DISMISSED_TOGETHER
-            await dismiss(stream, answer, is_read=is_read, may_wait=may_wait)
+            await dismiss(stream, unavailable()[1], is_read=is_read, may_wait=may_wait)
         finally:
             self._dismissed -= 1
         return False

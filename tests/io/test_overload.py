@@ -124,7 +124,8 @@ def test_a_host_cannot_be_many_peers_by_choosing_its_address() -> None:
 
 
 def admission(**limits: Any) -> overload.Admission:
-    options = {"most": None, "most_by_peer": None, "messages": None, "data": None, "count": lambda _: None}
+    options: dict[str, Any] = dict.fromkeys(("most", "most_by_peer", "messages", "data"))
+    options["count"] = never
     return overload.Admission(**{**options, **limits})
 
 
@@ -250,7 +251,7 @@ async def test_who_comes_to_a_full_server_is_told_when_to_come_again_and_costs_n
 
 
 async def test_not_all_who_are_turned_away_come_back_in_one_moment() -> None:
-    seconds = {overload.unavailable().headers.get("retry-after") for _ in range(20)}
+    seconds = {overload.unavailable()[0].headers.get("retry-after") for _ in range(20)}
     assert len(seconds) == len(overload.RETRY_AFTER) == 10
 
 
@@ -324,6 +325,7 @@ async def test_no_sequence_of_ends_loses_a_place_or_makes_one(seed: int) -> None
                 assert server._admission is not None
                 assert server._admission.taken <= 3
         await trio.sleep(20)
+        assert server._admission is not None
         assert server._admission.taken == len(server._admission.waiting) == 0
         async with dialling(listener), dialling(listener), dialling(listener):
             with pytest.raises(ConnectionRejected):
