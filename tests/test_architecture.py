@@ -24,6 +24,7 @@ PROTOCOL = (
     "_close, _errors, _limits > _events > _state, _mask > _encode > _codec > _headers, _liveness > _protocol > _accel",
     "_errors > _compressors > _inflate > _codec",
     "_headers, _inflate > _deflate > _protocol, __init__",
+    "_latencies > _liveness > __init__",
     "_mask_c > _encode_c, _codec_c > _protocol_c > _accel",
     "_headers > _cookies > _handshake",
     "_accel > _handshake > _handshake_client, _handshake_server > __init__",
@@ -42,6 +43,8 @@ CONNECTION = (
     "_inbox_c > _ending_c > _link_c > _connection",
     "_errors > _credentials > _config",
     "_endpoint > _overload > _options, _config",
+    "_observer > _options, _config, _ending",
+    "_link > _statistics > _facts",
 )
 ENDPOINTS = (
     "_url > _redirects, _proxies, _opening > _client > _reconnect",

@@ -32,6 +32,7 @@ from ._errors import (
     TooManyRedirects,
     WorkerFailed,
 )
+from ._observer import Observer
 from ._options import (
     AcceptOptions,
     ClientOptions,
@@ -51,6 +52,7 @@ from ._request import WebSocketRequest
 from ._router import Router
 from ._server import WebSocketServer
 from ._serving import serve_listeners, serve_unix_websocket, serve_websocket
+from ._statistics import ConnectionStatistics, LatencyStatistics, ServerStatistics, TrafficStatistics
 from ._workers import run_workers
 from .protocol import (
     SAME_ORIGIN,
@@ -84,6 +86,7 @@ __all__ = [
     "ConnectionLost",
     "ConnectionOptions",
     "ConnectionRejected",
+    "ConnectionStatistics",
     "ConnectionTimeout",
     "Connections",
     "DisconnectionTimeout",
@@ -93,9 +96,11 @@ __all__ = [
     "HandshakeOptions",
     "Headers",
     "InvalidURL",
+    "LatencyStatistics",
     "Latest",
     "MessageChannel",
     "MessageStream",
+    "Observer",
     "PerMessageDeflate",
     "PreparedMessage",
     "ProtocolError",
@@ -108,10 +113,12 @@ __all__ = [
     "Response",
     "Router",
     "ServerOptions",
+    "ServerStatistics",
     "SizeOptions",
     "State",
     "TextBytes",
     "TooManyRedirects",
+    "TrafficStatistics",
     "UpgradeOptions",
     "Wait",
     "WebSocketConnection",

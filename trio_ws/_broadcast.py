@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import trio
 
 from ._connection import WebSocketConnection
 from ._errors import ConnectionClosed
+from ._facts import link_of
 from ._prepared import PreparedMessage
 from ._sending import compress_large, wait_and_send
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from ._link import Link
-
 #: RFC 6455 7.4.2 and its registry: "Try Again Later", the server is overloaded.
 _TRY_AGAIN_LATER = 1013
-
-# a broadcast goes past the connection's face; this is quicker than any method, and there are thousands of them
-_link_of: Callable[[WebSocketConnection], Link] = attrgetter("_link")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +127,7 @@ async def broadcast(
     prepared = message if isinstance(message, PreparedMessage) else PreparedMessage(message)
     listeners = list(connections)
     await trio.lowlevel.checkpoint_if_cancelled()
-    await compress_large(map(_link_of, listeners), prepared)
+    await compress_large(map(link_of, listeners), prepared)
     result = BroadcastResult()
     slow = _send_to_all(listeners, prepared, result)
     if isinstance(policy, Wait):
@@ -151,7 +146,7 @@ def _send_to_all(
     """Send to all that have room, in one step; return the others, as far as they are open."""
     slow: list[WebSocketConnection] = []
     for ws in listeners:
-        link = _link_of(ws)
+        link = link_of(ws)
         if link.offer(message, True):
             result.sent.append(ws)
         elif link.protocol.may_send:
@@ -170,10 +165,10 @@ def _apply(
     if policy == "drop":
         result.dropped.append(ws)
     elif policy == "close":
-        _link_of(ws).start_closing(_TRY_AGAIN_LATER, "too slow")
+        link_of(ws).start_closing(_TRY_AGAIN_LATER, "too slow")
         result.closed.append(ws)
     else:
-        kept = _link_of(ws).outbox.keep(policy.key, message)
+        kept = link_of(ws).outbox.keep(policy.key, message)
         {"queued": result.queued, "replaced": result.replaced, "dropped": result.dropped}[kept].append(ws)
 
 
@@ -183,7 +178,7 @@ async def _wait_for(
     async def send(ws: WebSocketConnection) -> None:
         outcome = result.late
         try:
-            await wait_and_send(_link_of(ws), message)
+            await wait_and_send(link_of(ws), message)
             outcome = result.sent
         except ConnectionClosed:
             outcome = result.gone

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 import trio
 
 from ._credentials import caller_headers
+from ._observer import Observer, check_observer
 from ._overload import RateLimit
 from .protocol import (
     SAME_ORIGIN,
@@ -57,6 +58,7 @@ class Config:
     text_as_bytes: bool = False
     extensions: Sequence[ExtensionFactory] = ()
     websocket_class: type[trio.abc.Channel[str | bytes]] | None = None
+    observer: Observer | None = None
     #: The terms that `compression` stands for.
     deflate: PerMessageDeflate | None = field(init=False)
     #: What the protocol core is to allow the peer.
@@ -71,6 +73,7 @@ class Config:
         object.__setattr__(self, "deflate", _deflate(self.compression))
         _check_extensions(self.extensions)
         _check_class(self.websocket_class)
+        check_observer(self.observer)
         _check_callable("on_ping", self.on_ping)
         _check_callable("on_pong", self.on_pong)
         size = int(min(self.max_message_size, UNLIMITED))

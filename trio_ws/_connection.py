@@ -15,7 +15,7 @@ from trio.lowlevel import checkpoint_if_cancelled
 from ._accel import accelerated
 from ._channel import MessageChannel, receive, rest
 from ._endpoint import Endpoint, endpoints
-from ._facts import ConnectionFacts
+from ._facts import ConnectionFacts, link_of
 from ._pieces import MessageStream, each_of, recoded_pieces
 from ._prepared import PreparedMessage
 from ._sendable import check_message, control_payload, recoded, sendable_code
@@ -319,6 +319,12 @@ class WebSocketConnection(ConnectionFacts, trio.abc.Channel["str | bytes"]):
 def class_of(config: Config) -> type[WebSocketConnection]:
     """Return the class that connections are to be of."""
     return cast("type[WebSocketConnection] | None", config.websocket_class) or WebSocketConnection
+
+
+def announce(connection: WebSocketConnection) -> WebSocketConnection:
+    """Tell the observer of a connection, which has just been made, that it is open; return it."""
+    link_of(connection).observe(connection)
+    return connection
 
 
 def bind(nursery: trio.Nursery, connection: WebSocketConnection) -> None:

@@ -24,6 +24,7 @@ import trio
 from . import _inbox
 from ._contexts import Contexts
 from ._errors import connection_closed, connection_closing
+from ._observer import tell
 from ._outbox import Outbox
 from ._pings import Pings
 from ._timers import Alarm
@@ -63,15 +64,20 @@ class Ending:
         "_drained",
         "_eof",
         "_number",
+        "_observed",
         "_on_gone",
         "_over",
+        "_paused",
+        "_seconds",
         "_unanswered",
         "contexts",
         "inbox",
         "outbox",
+        "pauses",
         "pieces",
         "pings",
         "protocol",
+        "received",
         "timed_out",
         "transport",
     )
@@ -103,6 +109,12 @@ class Ending:
         self._drained = 0
         self._deadline = 0.0  # of the end, once it has begun
         self._cause: Exception | None = None
+        self._observed: object = None  # the connection, if its end is to be told
+        self.received = 0  # bytes
+        self.pauses = 0  # how often reading has paused for the inbox
+        # Both are seconds: while what they measure goes on, less the present time on Trio's clock.
+        self._paused = 0.0
+        self._seconds = -self.pings.resumed
         protocol.text_as_bytes = config.text_as_bytes
 
     def __str__(self) -> str:
@@ -121,6 +133,32 @@ class Ending:
     def closed(self) -> CloseReason | None:
         """Why the connection is closing or over; None while it is neither."""
         return None if self.protocol.may_send else self.closed_error().reason
+
+    @property
+    def seconds(self) -> float:
+        """How long the connection has been open, or was."""
+        return self._seconds if self.protocol.phase is Phase.ENDED else self._seconds + trio.current_time()
+
+    @property
+    def paused_seconds(self) -> float:
+        """How long reading has paused for the inbox."""
+        return self._paused + trio.current_time() if self._pausing() else self._paused
+
+    @property
+    def code(self) -> int:
+        """What the end is to be called: the peer's violation, its close frame, or 1006."""
+        protocol = self.protocol
+        if protocol.violation is not None:
+            return protocol.violation.close_code
+        return 1006 if protocol.close_received is None else protocol.close_received.code
+
+    def observe(self, connection: object) -> None:
+        """Tell the observer that a connection, of which this is the link, is open, and later that it is over."""
+        if self._config.observer is not None:
+            self._observed = connection
+            tell(self._config.observer.connection_opened, connection)
+            if self.protocol.phase is Phase.ENDED:
+                self._tell_end()
 
     def closed_error(self) -> ConnectionClosed:
         """Return what to raise on a connection that is closing or over."""
@@ -144,14 +182,24 @@ class Ending:
             self._cause = self._cause or exc
         self.protocol.lose()
         self._end()
+        self._seconds += trio.current_time()
         if self._over is not None:
             self._over.set()
         self._alarm.stop()
         if self.contexts is not None:
             self.contexts.stop()
+        self._tell_end()
         if self._on_gone is not None:
             self._on_gone()
             self._on_gone = None  # who is told may be whom we belong to
+
+    def _tell_end(self) -> None:
+        observed, self._observed = self._observed, None  # it is whom we belong to
+        if observed is not None and self._config.observer is not None:
+            tell(self._config.observer.connection_closed, observed)
+
+    def _pausing(self) -> bool:
+        return not (self.inbox.reading or self.inbox.closed)
 
     def _hand_on_all(self) -> None:
         """Hand on what was received before, whatever room there is."""
@@ -202,6 +250,8 @@ class Ending:
     def _end(self) -> None:
         """Tell everyone who waits that nothing more comes either."""
         self._end_sending()
+        if self._pausing():
+            self._paused += trio.current_time()
         self.inbox.close()
         if self.pieces is not None:
             self.pieces.end()

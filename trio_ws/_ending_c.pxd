@@ -10,14 +10,17 @@ cdef class Ending:
     cdef public object pieces
     cdef readonly object contexts, outbox, pings
     cdef readonly bint timed_out
-    cdef object _alarm, _cause, _config, _on_gone, _over
+    cdef readonly long long received, pauses
+    cdef object _alarm, _cause, _config, _observed, _on_gone, _over
     cdef bint _eof, _unanswered
     cdef Py_ssize_t _drained, _number
-    cdef double _deadline
+    cdef double _deadline, _paused, _seconds
 
     cpdef object closed_error(self)
     cpdef object abort(self, cause)
     cpdef object connection_lost(self, exc)
+    cdef object _tell_end(self)
+    cdef bint _pausing(self) except -1
     cdef object _drop(self, Py_ssize_t size)
     cdef object _begin_end(self)
     cdef object _handle_eof(self)

@@ -50,6 +50,19 @@ async def deliver(stream: trio.abc.Stream, data: bytes, seconds: float) -> None:
         raise
 
 
+def refusal_by(exc: BaseException) -> str:
+    """Return in one word why a client was not answered, by what delivering the answer, or preparing it, has raised."""
+    match exc:
+        case ConnectionTimeout():
+            return "timeout"
+        case HandshakeError():
+            return "client_gone"
+        case Exception():
+            return "hook_failed"
+        case _:
+            return "shutdown"
+
+
 async def turn_away(stream: trio.abc.Stream, handshake: ServerHandshake, status: int) -> None:
     """Answer with a bare status if the client takes it at once, and close; shielded, for whoever is being cancelled."""
     with (

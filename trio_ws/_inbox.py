@@ -116,6 +116,8 @@ class Inbox:
         bytes: memory that the messages take, with the pieces of one that is received in pieces.
         closed: whether none is added any more.
         messages: messages waiting.
+        most_bytes: the most that `bytes` has ever been.
+        most_messages: the most that `messages` has ever been.
         reading: whether the queue is being filled; if not, its owner is told of each message that is taken.
         turn: the share of the processor that receiving and sending have.
     """
@@ -130,13 +132,15 @@ class Inbox:
         "max_bytes",
         "max_messages",
         "messages",
+        "most_bytes",
+        "most_messages",
         "reading",
         "turn",
     )
 
     def __init__(self, max_messages: float, max_bytes: float) -> None:
-        self.bytes = 0
-        self.messages = 0
+        self.bytes = self.most_bytes = 0
+        self.messages = self.most_messages = 0
         self.max_messages = max(max_messages, 1)
         self.max_bytes = max_bytes
         self.turn = Turn()
@@ -181,7 +185,13 @@ class Inbox:
         else:
             self._behind.append(message)
             self.messages += 1
-            self.bytes += memory_of(message)
+            self.most_messages = max(self.most_messages, self.messages)
+            self.hold(memory_of(message))
+
+    def hold(self, size: int) -> None:
+        """Count memory for a message, or for a piece of one."""
+        self.bytes += size
+        self.most_bytes = max(self.most_bytes, self.bytes)
 
     def close(self) -> None:
         """Add no more: who waits, and who comes when the queue is empty, is told so."""

@@ -28,7 +28,7 @@ cdef class Waiter:
 @cython.final
 cdef class Inbox:
     cdef public Py_ssize_t bytes
-    cdef readonly Py_ssize_t messages
+    cdef readonly Py_ssize_t messages, most_bytes, most_messages
     cdef public bint reading
     cdef readonly double max_messages, max_bytes
     cdef readonly Turn turn
@@ -42,6 +42,7 @@ cdef class Inbox:
     cpdef bint low(self) except -1
     @cython.locals(waiter=Waiter)
     cpdef object put(self, message)
+    cpdef object hold(self, Py_ssize_t size)
     @cython.locals(waiter=Waiter)
     cpdef object close(self)
     @cython.locals(waiter=Waiter)

@@ -65,6 +65,7 @@ class Link(_ending.Ending):
     def data_received(self, data: bytes | bytearray) -> None:
         """Decode, and hand on what is whole."""
         protocol = self.protocol
+        self.received += len(data)
         if protocol.may_receive:
             self._dispatch(protocol.receive_data(data))
             if protocol.partial or self.inbox.bytes or protocol.more:
@@ -96,6 +97,8 @@ class Link(_ending.Ending):
             self._handle_eof()
         elif self.inbox.reading and self._is_full():
             self.inbox.reading = False
+            self.pauses += 1
+            self._paused -= max(self.transport.heard, self.pings.resumed)  # one of them is this moment
             self.transport.pause_reading()
 
     def _dispatch(self, events: list[Event]) -> None:
@@ -167,7 +170,8 @@ class Link(_ending.Ending):
         self.inbox.reading = True
         if not self.protocol.may_send:
             self._begin_end()  # of the peer's time for its end none has passed while we did not read
-        self.pings.resumed = trio.current_time()
+        now = self.pings.resumed = trio.current_time()
+        self._paused += now
         self.transport.resume_reading()
         if self.protocol.more:
             self._go_on()

@@ -19,6 +19,7 @@ cdef class Link(_ending.Ending):
     cdef bint _is_full(self) except -1
     cpdef object taken(self)
     cpdef object wanted(self)
+    @cython.locals(now=double)
     cpdef object read_on(self)
     cpdef bint send_in_turn(self, message, compress) except -1
     cpdef bint offer(self, message, bint more=*) except -1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ._connection import WebSocketConnection, class_of, masks
+from ._connection import WebSocketConnection, announce, class_of, masks
 from ._errors import HandshakeError
 from .protocol import ChosenMasks, ClientHandshake, HandshakeFailed, HeadersLike, Response, encode_headers
 
@@ -68,7 +68,7 @@ class Opening:
                 generate = self._config.generate_mask
                 pool = masks if generate is None else ChosenMasks(generate)
                 protocol, leftover = self._handshake.upgrade(masks=pool)
-                return class_of(self._config)(
+                connection = class_of(self._config)(
                     nursery,
                     stream,
                     protocol,
@@ -78,6 +78,7 @@ class Opening:
                     leftover=leftover,
                     response=response,
                 )
+                return announce(connection)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 import trio
 
+from ._observer import Observer
 from ._overload import RateLimit
 from .protocol import (
     ExtensionFactory,
@@ -62,6 +63,7 @@ class ConductOptions(TypedDict, total=False):
         extensions: extensions besides permessage-deflate that may be agreed on; none by default. They take part in the
             handshake alone: the reserved bits of frames belong to permessage-deflate.
         websocket_class: the subclass of `WebSocketConnection` that connections are to be of.
+        observer: an `Observer`, who is told that connections come and go; None by default.
     """
 
     message_queue_bytes: float
@@ -76,6 +78,7 @@ class ConductOptions(TypedDict, total=False):
     text_as_bytes: bool
     extensions: Sequence[ExtensionFactory]
     websocket_class: type[trio.abc.Channel[str | bytes]] | None
+    observer: Observer | None
 
 
 class ConnectionOptions(SizeOptions, ConductOptions, total=False):

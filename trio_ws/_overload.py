@@ -168,9 +168,13 @@ class Place:
         evict: called when it is taken away.
         peer: whose it is.
         is_proxied: whether that is known only when a proxy has told it.
+
+    Attributes:
+        is_lost: whether it was taken away.
+        since: since when its client's request is awaited.
     """
 
-    __slots__ = ("_admission", "_evict", "_peer", "is_proxied", "since")
+    __slots__ = ("_admission", "_evict", "_peer", "is_lost", "is_proxied", "since")
 
     def __init__(
         self, admission: Admission, evict: Callable[[], None], peer: Hashable | None, is_proxied: bool
@@ -179,7 +183,8 @@ class Place:
         self._evict = evict
         self._peer = peer
         self.is_proxied = is_proxied
-        self.since = 0.0  # since when its client's request is awaited
+        self.is_lost = False
+        self.since = 0.0
 
     @property
     def meter(self) -> Peer | None:
@@ -212,6 +217,7 @@ class Place:
     def evict(self) -> None:
         """Take it away from a client that has not said what it wants."""
         self.leave()
+        self.is_lost = True
         self._evict()
 
     def leave(self) -> None:

@@ -67,7 +67,7 @@ class Pieces:
         """Add a piece; after the final one the queue is closed."""
         if fragment.data and not self.dropped:
             self._in.send_nowait(fragment.data)
-            self._inbox.bytes += memory_of(fragment.data)
+            self._inbox.hold(memory_of(fragment.data))
         if fragment.final:
             self.end()
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._config import Config
-    from .protocol import Protocol
+    from .protocol import Latencies, Protocol
     from .transport import Transport
 
 #: Seconds between two looks at a peer for which bytes wait in the transport, as a ping itself may for a moment.
@@ -54,6 +54,11 @@ class Pings:
     def latency(self) -> float | None:
         """The last round-trip time in seconds."""
         return self._ledger.latency
+
+    @property
+    def latencies(self) -> Latencies | None:
+        """All of them, or None before the first."""
+        return self._ledger.latencies
 
     @property
     def awaited(self) -> bool:

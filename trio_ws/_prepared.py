@@ -64,6 +64,7 @@ class PreparedMessage:
         frame = self._frames.get(recipe)
         if frame is None or protocol.role is Role.CLIENT:
             frame = self._encode(protocol, recipe)
+        protocol.count_message(self.size)
         if recipe is not None and (deflater := protocol.deflater) is not None and deflater.takeover:
             deflater.release()
         return frame

@@ -13,7 +13,7 @@ import trio
 from ._config import ServerConfig
 from ._endpoint import endpoints, tls_of
 from ._errors import ConnectionTimeout, HandshakeError
-from ._farewell import READ_SIZE, deliver, part, turn_away
+from ._farewell import READ_SIZE, deliver, part, refusal_by, turn_away
 from ._forwarded import client_of, receive_remote
 from ._options import AcceptOptions, UpgradeOptions
 from ._overload import Refused, peer_of, unavailable
@@ -143,6 +143,7 @@ async def receive_request(
     rest = b""  # what came behind the last request
     left = MAX_REQUESTS
     remote, seconds = None, config.connect_timeout
+    answered: HandshakeFailed | None = None  # the end of the request before on this connection
     while True:
         handshake = ServerHandshake(
             limits=config.limits, origins=config.origins, extensions=config.negotiable
@@ -173,15 +174,17 @@ async def receive_request(
                 await turn_away(stream, handshake, 500 if isinstance(exc, Exception) else 503)
             else:  # it has asked for nothing, so nothing could be the answer
                 await trio.aclose_forcefully(stream)
+                if isinstance(exc, HandshakeError):
+                    exc.__cause__ = answered  # it has got what it came for
             raise
         await deliver(stream, answer, config.connect_timeout)
         if not persist:
             break
-        rest, seconds = handshake.rest, config.connect_timeout
+        rest, seconds, answered = handshake.rest, config.connect_timeout, failure
         if place is not None:
             place.wait()
     await part(stream)
-    raise HandshakeError(str(failure)) from failure
+    raise HandshakeError(str(failure)) from (failure if handshake.begun else answered or failure)
 
 
 class _Answered(HandshakeFailed):
@@ -215,21 +218,21 @@ _REFUSALS = {
 }
 
 
-def refusal_of(error: HandshakeError) -> str:
-    """Return in one word why there was no request, or why it could not be answered."""
-    match error, error.__cause__:
-        case ConnectionTimeout(), _:
-            return "timeout"
-        case _, _Answered(reason=reason) | _Full(reason=reason):
+def refusal_of(exc: BaseException) -> str:
+    """Return in one word why there is no request, by what receiving one has raised."""
+    match exc.__cause__:
+        case _Answered(reason=reason) | _Full(reason=reason):
             return reason
-        case _, HandshakeFailed(response=Response(status=status)):
+        case HandshakeFailed(response=Response(status=status)):
             return _REFUSALS[status]
-        case _, ProxyProtocolError():
+        case ProxyProtocolError():
             return "proxy_protocol"
-        case _, trio.BrokenResourceError(__cause__=ssl.SSLError()):
+        case trio.BrokenResourceError(__cause__=ssl.SSLError() as error) if not isinstance(
+            error, ssl.SSLEOFError
+        ):
             return "tls_failed"
         case _:
-            return "client_gone"
+            return refusal_by(exc)
 
 
 def _take(handshake: ServerHandshake, given: Given) -> HandshakeFailed | None:

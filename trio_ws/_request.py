@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from ._connection import WebSocketConnection, bind, class_of, masks
+from ._connection import WebSocketConnection, announce, bind, class_of, masks
 from ._endpoint import Endpoint, endpoints, tls_of
-from ._farewell import deliver, part, turn_away
+from ._farewell import deliver, part, refusal_by, turn_away
 from ._forwarded import client_of
 from .protocol import Headers, Response, accepted_response, change_accepted, encode_headers
 
@@ -50,6 +50,7 @@ class WebSocketRequest:
         client: who is behind `remote`, if that is one of ``trusted_proxies`` that tells: an `Endpoint`, whose port is 0 if
             it does not tell that, or an identifier that begins with an underscore and says no address (RFC 7239 6.3).
             Else the same as `remote`.
+        refusal: in one word why there is no connection, as long as there is none.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class WebSocketRequest:
         "client",
         "connection",
         "proposed_subprotocols",
+        "refusal",
         "request",
     )
 
@@ -76,6 +78,7 @@ class WebSocketRequest:
         self.proposed_subprotocols: tuple[str, ...] = handshake.proposed_subprotocols
         self.answer = Answer.NONE
         self.connection: WebSocketConnection | None = None
+        self.refusal = "unanswered"
         self._asking: _Asking | None = _Asking(nursery, stream, handshake, config, on_gone, meter)
         self._addresses = endpoints(stream)
         if remote is not None:
@@ -141,9 +144,11 @@ class WebSocketRequest:
         try:
             connection = self._connect(asking, protocol, leftover)
         except BaseException:  # there is no descriptor left, or the nursery is closed
+            self.refusal = "failed"
             await trio.aclose_forcefully(asking.stream)
             raise
         self.connection, self.answer = connection, Answer.ACCEPTED
+        announce(connection)
         if asking.on_gone is None:
             bind(asking.nursery, connection)
         return connection
@@ -186,6 +191,7 @@ class WebSocketRequest:
         headers = Headers(encode_headers(extra_headers or ()))
         response = Response(status_code, headers, body or b"")
         data = asking.handshake.respond(response)
+        self.refusal = "rejected"
         if asking.config.process_response is not None:
             data = await self._process(asking, response, asking.handshake.respond)
         await self._send(asking, data)
@@ -205,12 +211,17 @@ class WebSocketRequest:
         try:
             return encode(await process_response(asking.config, self.request, response))
         except BaseException as exc:
+            self.refusal = refusal_by(exc)
             await turn_away(asking.stream, asking.handshake, 500 if isinstance(exc, Exception) else 503)
             raise
 
     async def _send(self, asking: _Asking, data: bytes) -> None:
         self.answer, self._asking = Answer.BEGUN, None
-        await deliver(asking.stream, data, asking.config.connect_timeout)
+        try:
+            await deliver(asking.stream, data, asking.config.connect_timeout)
+        except BaseException as exc:
+            self.refusal = refusal_by(exc)
+            raise
 
 
 async def process_response(config: ServerConfig, request: Request, response: Response) -> Response:

@@ -41,6 +41,7 @@ async def send_compressed(link: Link, contexts: Contexts, message: str | Buffer)
             contexts.deflater.release()
             raise link.closed_error()
         link.transport.write(link.protocol.send_payload(opcode, compressed, True))
+        link.protocol.count_message(len(payload))
     finally:
         link.outbox.end_pieces()
     contexts.watch()

@@ -20,17 +20,19 @@ from ._endpoint import Endpoint, endpoint_of
 from ._errors import HandshakeError
 from ._farewell import dismiss
 from ._forwarded import direct_client
+from ._observer import check_observer
 from ._overload import Admission, Refused, peer_of, unavailable
 from ._receiving import receive_request, refusal_of, take_over
 from ._request import WebSocketRequest
 from ._talk import Talk, end, failure_of, interruption_of, is_over
-from .protocol import encode_close
+from .protocol import State, encode_close
 from .transport import PolledListener, UnixListener, accept_forever, log_failure
 
 if TYPE_CHECKING:
     from ._connection import WebSocketConnection
     from ._options import ServerOptions
     from ._receiving import Given
+    from ._statistics import ServerStatistics
     from .protocol import Request
 
 #: Clients that are turned away at a time with a second to read why; others at most with what takes no waiting, so that a
@@ -69,14 +71,15 @@ class WebSocketServer:
         self._listeners = list(listeners or ())
         self._addresses = [_listening(listener) for listener in self._listeners]
         self._handler_nursery = handler_nursery
-        self._config = ServerConfig.of(options)
+        check_observer(options.get("observer"))
+        self._counters = Counters(options.get("observer"))
+        self._config = ServerConfig.of({**options, "observer": self._counters})
         self._accepting = trio.CancelScope()
         self._round = trio.CancelScope()  # of accepting, up to the next pause
         self._resumed = trio.Event()
         self._resumed.set()
         self._running = False
         self._talks: set[Talk] = set()
-        self._counters = Counters()
         self._admission = self._admission_of(self._config)
         self._dismissed = 0  # clients that are being turned away
         # unparked whenever a connection's task has ended, and when the server has
@@ -110,6 +113,12 @@ class WebSocketServer:
         """The connections on which messages can be sent now: a set of its own, for whoever wants to send to all."""
         talks = (talk.connection for talk in self._talks)
         return {connection for connection in talks if connection is not None and connection.closed is None}
+
+    def statistics(self) -> ServerStatistics:
+        """Return what the server has done, and what went over its connections: they are summed up now, if they are open."""
+        connections = [talk.connection for talk in self._talks]
+        alive = [each for each in connections if each is not None and each.state is not State.CLOSED]
+        return self._counters.statistics(alive, connections.count(None))
 
     async def run(self, *, task_status: trio.TaskStatus[WebSocketServer] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `aclose` is called or this is cancelled.
@@ -242,7 +251,7 @@ class WebSocketServer:
             config.max_connections_per_peer,
             config.message_rate,
             config.byte_rate,
-            self._counters.refuse,
+            self._counters.close_for_rate,
         )
 
     async def _until_idle(self) -> None:
@@ -280,14 +289,15 @@ class WebSocketServer:
                     except BaseException as exc:  # noqa: BLE001 - what is not the connection's own is raised there
                         await self._end_failed(talk, request, exc)
                     else:
-                        await end(request, 1000, 500)
+                        await end(request, 1000, 500, "unanswered")
         finally:
             self._talks.discard(talk)
             if self._ended:
                 self._ended.unpark_all()
             if talk.connection is not None:
                 talk.connection.terminate()
-                self._counters.closes[talk.connection.close_code or 1006] += 1
+            elif talk.request is not None:
+                self._counters.refuse(talk.request.refusal)
             talk.expiry.stop()
             if talk.place is not None:
                 talk.place.leave()
@@ -297,11 +307,9 @@ class WebSocketServer:
         assert self._admission is not None
         client = direct_client(stream, self._config) if self._admission.by_peer else ""
         try:
-            talk.place = self._admission.admit(
-                peer_of(client or ""), partial(self._evict, talk), is_proxied=client is None
-            )
-        except Refused as refused:
-            self._counters.refuse(refused.reason)
+            talk.place = self._admission.admit(peer_of(client or ""), talk.scope.cancel, client is None)
+        except Refused as exc:
+            reason = exc.reason
         else:
             return True
         self._dismissed += 1
@@ -310,11 +318,8 @@ class WebSocketServer:
             await dismiss(stream, unavailable()[1], is_read=is_read, may_wait=may_wait)
         finally:
             self._dismissed -= 1
+            self._counters.refuse(reason)
         return False
-
-    def _evict(self, talk: Talk) -> None:
-        self._counters.refuse("max_connections")
-        talk.scope.cancel()
 
     async def _receive(
         self,
@@ -326,11 +331,13 @@ class WebSocketServer:
         """Return the client's request; None if there was none."""
         try:
             return await receive_request(nursery, stream, self._config, talk.expire, given, talk.place)
-        except HandshakeError as exc:  # the client was told already
-            self._counters.refuse(refusal_of(exc))
-            return None
-        except Exception as exc:
-            self._counters.refuse("hook_failed")
+        except BaseException as exc:
+            gave_way = talk.place is not None and talk.place.is_lost
+            self._counters.refuse("max_connections" if gave_way else refusal_of(exc))
+            if isinstance(exc, HandshakeError):  # the client was told already
+                return None
+            if not isinstance(exc, Exception):
+                raise
             log_failure("processing a request failed", exc)
             if self._config.handler_errors == "raise":
                 raise
@@ -340,14 +347,15 @@ class WebSocketServer:
         """End the connection as befits how the handler ended, and raise what is meant for somebody outside."""
         failure, interruption = failure_of(exc, request), interruption_of(exc)
         if failure is not None:
+            self._counters.handler_failures += 1
             log_failure(f"the handler of {request.connection or request.path} failed", failure)
         if interruption is None:
-            await end(request, 1011, 500)
+            await end(request, 1011, 500, "handler_failed")
         elif not is_over(request):
             if self._drained_at == math.inf:  # else `aclose` has said when
                 self._drained_at = trio.current_time() + self._config.drain
             with trio.CancelScope(shield=True, deadline=self._drained_at) as talk.farewell:
-                await end(request, 1001, 503)
+                await end(request, 1001, 503, "shutdown")
         if failure is not None and self._config.handler_errors == "raise":
             raise exc
         if interruption is not None:

@@ -51,8 +51,8 @@ class Talk:
             self.farewell.cancel()
 
 
-async def end(request: WebSocketRequest, code: int, status: int) -> None:
-    """Close the connection with `code`, or answer a request that has no answer yet with `status`."""
+async def end(request: WebSocketRequest, code: int, status: int, refusal: str) -> None:
+    """Close the connection with `code`, or answer a request that has no answer yet with `status`, for this reason."""
     if request.connection is not None:
         if request.connection.state is not State.CLOSED:
             await request.connection.aclose(code)
@@ -63,6 +63,8 @@ async def end(request: WebSocketRequest, code: int, status: int) -> None:
             pass
         except Exception as exc:  # noqa: BLE001 - of `process_response`; the client was told
             log_failure("processing a response failed", exc)
+        finally:
+            request.refusal = refusal
 
 
 def _has_gone(request: WebSocketRequest) -> bool:

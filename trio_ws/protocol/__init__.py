@@ -25,6 +25,7 @@ from ._headers import (
     parse_extensions,
     parse_subprotocols,
 )
+from ._latencies import Latencies
 from ._limits import Limits, Meter
 from ._liveness import Liveness, PingLedger, Verdict
 from ._mask import ChosenMasks, MaskPool
@@ -49,6 +50,7 @@ __all__ = [
     "Headers",
     "HeadersLike",
     "Input",
+    "Latencies",
     "Limits",
     "Liveness",
     "LocalProtocolError",

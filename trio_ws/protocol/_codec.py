@@ -66,6 +66,7 @@ class Decoder:
 
     Attributes:
         finished: whether a close frame or a violation was the last event there will be.
+        frames, messages, payload, pings, pongs: how many came so far; of payload the bytes, inflated, as they came.
         more: whether the last call stopped with bytes left over: at its limit, or for what it has inflated.
         partial: payload bytes held of a message that is not complete.
     """
@@ -91,8 +92,13 @@ class Decoder:
         "_size",
         "_unpaused",
         "finished",
+        "frames",
+        "messages",
         "more",
         "partial",
+        "payload",
+        "pings",
+        "pongs",
     )
 
     def __init__(self, *, masked: bool, limits: Limits, inflater: Inflater | None = None) -> None:
@@ -102,6 +108,7 @@ class Decoder:
         self._max_fragments = min(limits.max_fragments, MAX_FRAME_SIZE)
         self.finished = self.more = False
         self.partial = 0
+        self.frames = self.messages = self.payload = self.pings = self.pongs = 0
         self._pending = b""  # bytes that are not yet a header, a control frame, or an event
         self._offset = 0  # where in them those begin that were not looked at
         self._opcode = OP_CONTINUATION  # of the message in progress; OP_CONTINUATION when there is none
@@ -196,6 +203,7 @@ class Decoder:
         if opcode >= OP_CLOSE:
             if end > len(buffer):
                 return 0
+            self.frames += 1
             events.append(self._control(opcode, apply_mask(buffer, mask, position, end)))
             return end - start
         return position - start + self._data(buffer, position, size, mask, first, events)
@@ -244,8 +252,10 @@ class Decoder:
 
     def _control(self, opcode: int, payload: bytes) -> Event:
         if opcode == OP_PING:
+            self.pings += 1
             return Ping(payload)
         if opcode == OP_PONG:
+            self.pongs += 1
             return Pong(payload)
         if not payload:
             self.finished = self._paused = True
@@ -261,6 +271,7 @@ class Decoder:
         self, buffer: bytes, start: int, size: int, mask: bytes, first: int, events: list[Event]
     ) -> int:
         """Take the payload of a data frame whose header has passed every check; return the bytes taken of it."""
+        self.frames += 1
         fragmented = self._opcode != OP_CONTINUATION or not first & FIN
         kind = first & (RSV1 | OPCODE)
         if (
@@ -275,6 +286,8 @@ class Decoder:
                 events.append(payload)
             else:
                 events.append(_text(payload) if kind == OP_TEXT else self._inflate_whole(payload, kind))
+            self.messages += 1
+            self.payload += size if kind < RSV1 else 0
             return size
         if self._opcode == OP_CONTINUATION:
             self._opcode = first & OPCODE
@@ -300,6 +313,7 @@ class Decoder:
             self._message += self._inflate(apply_mask(buffer, self._mask, start, end), final)
         else:
             append_masked(self._message, buffer, self._mask, start, end, self._size)
+            self.payload += size
         turn = size & 3
         self._mask = self._mask[turn:] + self._mask[:turn]
         if self._in_pieces:
@@ -309,6 +323,7 @@ class Decoder:
         elif self._opcode == OP_TEXT:
             self._checked += _decode_utf8(self._message, self._checked, False)[1]
         if final:
+            self.messages += 1
             self._opcode = OP_CONTINUATION
             self._message = bytearray()
             self._size = self._fragments = self._checked = self._inflated = 0
@@ -332,6 +347,7 @@ class Decoder:
                 f"inflated to more than the {self._max_message_size} bytes that are allowed",
             )
         self._inflated += len(data)
+        self.payload += len(data)
         self._unpaused += len(data)
         if self._unpaused >= INFLATE_LIMIT:
             self._unpaused = 0

@@ -13,6 +13,7 @@ cdef long long MAX_FRAME_SIZE
 cdef class Decoder:
     cdef readonly bint finished, more
     cdef readonly Py_ssize_t partial
+    cdef readonly long long frames, messages, payload, pings, pongs
     cdef bint _masked, _fin, _in_pieces, _compressed, _paused
     cdef bytes _pending, _mask
     cdef int _opcode

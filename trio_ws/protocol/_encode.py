@@ -75,6 +75,18 @@ def encode_chunks(opcode: int, payload: bytes, mask: bytes | None, fin: bool) ->
     return header, *pieces
 
 
+def payload_size(chunks: tuple[bytes, ...], masked: bool) -> int:
+    """Return the bytes of payload in a whole frame: its size leaves no doubt how long the header is."""
+    size = -6 if masked else -2
+    for chunk in chunks:
+        size += len(chunk)
+    if size > MAX_CONTROL_SIZE:
+        size -= 2
+        if size > 65535:
+            size -= 6
+    return size
+
+
 def _encode_long_text(text: str, masks: MaskPool) -> tuple[bytes, ...]:
     """Return a text as one masked frame; it is encoded in pieces too, for which its size has to be known before."""
     size = len(text)

@@ -12,6 +12,8 @@ cpdef tuple encode_message(message, masks)
 cpdef tuple encode_payload(message)
 @cython.locals(size=Py_ssize_t, start=Py_ssize_t)
 cpdef tuple encode_chunks(int opcode, bytes payload, bytes mask, bint fin)
+@cython.locals(size=Py_ssize_t)
+cpdef Py_ssize_t payload_size(tuple chunks, bint masked) except -1
 @cython.locals(header=bytes)
 cpdef bytes encode_frame(int opcode, bytes payload, bytes mask, bint fin=*)
 @cython.locals(first=int, masked=int, header=bytes)

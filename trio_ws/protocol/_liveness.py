@@ -19,6 +19,8 @@ import math
 from collections import OrderedDict
 from enum import Enum, auto
 
+from ._latencies import Latencies
+
 
 class Verdict(Enum):
     """What is to be done about the peer now."""
@@ -88,12 +90,18 @@ class Liveness:
 
 
 class PingLedger:
-    """Pings in flight, oldest first, and the last round-trip time. Holds what this side sent, never what a peer sends."""
+    """Pings in flight, oldest first, and round-trip times. Holds what this side sent, never what a peer sends.
 
-    __slots__ = ("_sent", "latency")
+    Attributes:
+        latencies: one for each pong that answers a ping; None before the first.
+        latency: the last of them, in seconds.
+    """
+
+    __slots__ = ("_sent", "latencies", "latency")
 
     def __init__(self) -> None:
         self._sent: OrderedDict[bytes, float] = OrderedDict()  # a plain one is slow to find its first entry
+        self.latencies: Latencies | None = None
         self.latency: float | None = None
 
     def __contains__(self, payload: bytes) -> bool:
@@ -123,6 +131,8 @@ class PingLedger:
             oldest, sent = self._sent.popitem(last=False)
             settled[oldest] = now - sent
         self.latency = settled[payload]
+        self.latencies = self.latencies or Latencies()
+        self.latencies.add(self.latency)
         self._shrink()
         return settled
 

@@ -44,11 +44,16 @@ class Protocol:
     """
 
     __slots__ = (
+        "_bytes",
         "_compressing",
         "_decoder",
         "_excess",
+        "_frames",
         "_inflater",
         "_masks",
+        "_messages",
+        "_pings",
+        "_pongs",
         "_sending",
         "close_received",
         "close_sent",
@@ -100,12 +105,24 @@ class Protocol:
                 self.deflater, self._inflater = extension.deflater(), extension.inflater()
         self._decoder = _codec.Decoder(masked=role is Role.SERVER, limits=limits, inflater=self._inflater)
         self._compressing = False  # whether the message being sent in fragments is compressed
+        self._messages = self._bytes = self._frames = self._pings = self._pongs = 0  # sent
         self._sending = OP_CONTINUATION  # of the message being sent in fragments; the same as in the decoder
 
     @property
     def state(self) -> State:
         """How the connection looks from outside."""
         return STATE_OF[self.phase]
+
+    def counts(self) -> tuple[int, ...]:
+        """Return what went out and came in so far: messages, bytes of payload, frames, pings, pongs, each in this order.
+
+        Payload counts as it is before it is compressed and after it was inflated, and what comes of it as it comes.
+        """
+        decoder = self._decoder
+        return (
+            *(self._messages, decoder.messages, self._bytes, decoder.payload, self._frames, decoder.frames),
+            *(self._pings, decoder.pings, self._pongs, decoder.pongs),
+        )
 
     # Receiving
 
@@ -188,8 +205,11 @@ class Protocol:
             self._require_open()
             raise LocalProtocolError("a message is being sent in fragments: finish it first")
         if self.deflater is None or compress is False:
-            return _encode.encode_message(message, self._masks)
+            chunks = _encode.encode_message(message, self._masks)
+            self.count_message(_encode.payload_size(chunks, self._masks is not None))
+            return chunks
         opcode, payload = _encode.encode_payload(message)
+        self.count_message(len(payload))
         if self.deflater.wants(len(payload), compress):
             opcode, payload = opcode | RSV1, self.deflater.compress(payload)
         return _encode.encode_chunks(opcode, payload, self._mask(), True)
@@ -197,11 +217,19 @@ class Protocol:
     def send_payload(self, opcode: int, payload: bytes, compressed: bool) -> tuple[bytes, ...]:
         """Return a whole message whose payload is ready, compressed on this side's terms or not, as one frame.
 
+        It may be sent on other connections too, and is counted by `count_message` on each.
+
         Raises:
             LocalProtocolError: no message may be sent now.
         """
         self._require_open()
         return _encode.encode_chunks(opcode | RSV1 if compressed else opcode, payload, self._mask(), True)
+
+    def count_message(self, size: int) -> None:
+        """Take note of a message that goes out as one frame, and had `size` bytes before it was compressed."""
+        self._frames += 1
+        self._messages += 1
+        self._bytes += size
 
     def send_fragment(
         self, data: str | Buffer, final: bool, compress: bool | None = None
@@ -223,6 +251,9 @@ class Protocol:
         if self._sending not in (OP_CONTINUATION, opcode):
             raise TypeError("all pieces of a message must be text, or all binary")
         first = self._sending == OP_CONTINUATION
+        self._frames += 1
+        self._messages += final
+        self._bytes += len(payload)
         self._sending = OP_CONTINUATION if final else opcode
         opcode = opcode if first else OP_CONTINUATION
         if self.deflater is not None:
@@ -262,6 +293,7 @@ class Protocol:
         if self.phase is not Phase.OPEN:
             raise LocalProtocolError("the closing handshake has begun already")
         self._move(Input.SEND_CLOSE)
+        self._frames += 1
         self.close_sent = Close(1005 if code is None else code, reason or "")
         return (_encode.encode_frame(OP_CLOSE, payload, self._mask()),)
 
@@ -280,6 +312,7 @@ class Protocol:
             self.close_sent = Close(self.violation.close_code, REASONS.get(self.violation.code, ""))
         else:
             return ()
+        self._frames += 1
         code = None if self.close_sent.code == 1005 else self.close_sent.code
         return (_encode.encode_frame(OP_CLOSE, encode_close(code, self.close_sent.reason), self._mask()),)
 
@@ -310,6 +343,9 @@ class Protocol:
         self._require_open()
         if len(payload) > MAX_CONTROL_SIZE:
             raise ValueError(f"a control frame has at most {MAX_CONTROL_SIZE} bytes, not {len(payload)}")
+        self._frames += 1
+        self._pings += opcode == OP_PING
+        self._pongs += opcode == OP_PONG
         return (_encode.encode_frame(opcode, payload, self._mask()),)
 
     def _mask(self) -> bytes | None:

@@ -18,6 +18,7 @@ cdef class Protocol:
     cdef _codec.Decoder _decoder
     cdef int _sending
     cdef bint _compressing
+    cdef long long _messages, _bytes, _frames, _pings, _pongs
     cdef readonly object deflater
     cdef object _inflater
 
@@ -27,7 +28,11 @@ cdef class Protocol:
     cdef list _receive_metered(self, data)
     cpdef list next_in_pieces(self)
     cpdef bint next_whole(self)
+    @cython.locals(decoder=_codec.Decoder)
+    cpdef tuple counts(self)
+    @cython.locals(chunks=tuple, payload=bytes)
     cpdef tuple send_message(self, message, compress=*)
+    cpdef object count_message(self, Py_ssize_t size)
     cdef object _move(self, by)
     cdef object _require_open(self)
     cdef tuple _control(self, int opcode, bytes payload)

@@ -81,12 +81,13 @@ class Transport:
         buffered: bytes taken over and not yet accepted by the kernel (or the inner stream); 0 once the connection is lost.
         accepted: bytes accepted by the kernel (or the inner stream) since the start. It only grows: progress shows in it.
         heard: when bytes last arrived, on Trio's clock; 0 before the first.
+        most_buffered: the most that `buffered` has been when a write returned.
     """
 
-    __slots__ = ("accepted", "buffered", "heard")
+    __slots__ = ("accepted", "buffered", "heard", "most_buffered")
 
     def __init__(self) -> None:
-        self.buffered = 0
+        self.buffered = self.most_buffered = 0
         self.accepted = 0
         self.heard = 0.0
 

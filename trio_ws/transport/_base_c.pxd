@@ -1,6 +1,6 @@
 # The types with which _base.py is compiled as _base_c; what the code does stands there alone.
 cdef class Transport:
-    cdef public Py_ssize_t buffered
+    cdef public Py_ssize_t buffered, most_buffered
     cdef public long long accepted
     cdef public double heard
 

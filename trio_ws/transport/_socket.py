@@ -142,6 +142,7 @@ class SocketTransport(_base.Transport):
                 self._call_soon()
         if self.buffered > LOW_WATER:
             self._above = True
+        self.most_buffered = max(self.most_buffered, self.buffered)
 
     def flush(self) -> None:
         if (

@@ -134,6 +134,7 @@ class StreamTransport(Transport):
         self.buffered += size
         if self.buffered > LOW_WATER:
             self._above = True
+        self.most_buffered = max(self.most_buffered, self.buffered)
         self._writer_nap.end()
 
     def flush(self) -> None:
