@@ -43,6 +43,7 @@ from ._options import (
     SizeOptions,
     UpgradeOptions,
 )
+from ._overload import RateLimit
 from ._pieces import MessageStream
 from ._prepared import PreparedMessage
 from ._receiving import upgrade, wrap_server_stream
@@ -105,6 +106,7 @@ __all__ = [
     "ProtocolError",
     "ProxyError",
     "QueueStatistics",
+    "RateLimit",
     "RedirectError",
     "RemoteProtocolError",
     "Request",

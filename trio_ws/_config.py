@@ -12,6 +12,7 @@ import trio
 
 from ._credentials import caller_headers
 from ._observer import Observer, check_observer
+from ._overload import RateLimit
 from .protocol import (
     SAME_ORIGIN,
     ExtensionFactory,
@@ -162,6 +163,10 @@ class ServerConfig(Config):
     connect_timeout: float = 10.0
     drain: float = 5.0
     handler_errors: str = "log"
+    max_connections: int | None = None
+    max_connections_per_peer: int | None = None
+    message_rate: RateLimit | None = None
+    byte_rate: RateLimit | None = None
     origins: Collection[str | None] | Literal[OriginPolicy.SAME_ORIGIN] | None = SAME_ORIGIN
     path: str | None = None
     subprotocols: Iterable[str] | None = None
@@ -185,6 +190,7 @@ class ServerConfig(Config):
         _check("connect_timeout", self.connect_timeout, 0, at_least=True)
         _check("drain", self.drain, 0, at_least=True)
         self._check_answers()
+        self._check_overload()
         if isinstance(self.origins, str):
             raise TypeError("origins is a collection of strings: put the one string into a list")
         if self.handler_errors not in ("log", "raise"):
@@ -194,6 +200,20 @@ class ServerConfig(Config):
                 f"forwarded_header is 'x-forwarded-for' or 'forwarded', not {self.forwarded_header!r}"
             )
         object.__setattr__(self, "trusted_networks", _networks(self.trusted_proxies))
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether clients are refused, or bounded in time, to keep the server from too much."""
+        limits = (self.max_connections, self.max_connections_per_peer, self.message_rate, self.byte_rate)
+        return any(limit is not None for limit in limits)
+
+    def _check_overload(self) -> None:
+        for name in ("max_connections", "max_connections_per_peer"):
+            if getattr(self, name) is not None:
+                _check(name, getattr(self, name), 1, at_least=True)
+        for name in ("message_rate", "byte_rate"):
+            if not isinstance(getattr(self, name), RateLimit | None):
+                raise TypeError(f"{name} is a RateLimit, not {getattr(self, name)!r}")
 
     def _check_answers(self) -> None:
         if self.path is not None and not self.path.startswith("/"):

@@ -22,6 +22,8 @@ REFUSALS = {
     "failed": "the connection could not be made, for want of descriptors or as its nursery takes no more",
     "handler_failed": "the handler raised an exception before it had answered: 500",
     "hook_failed": "`process_request`, `process_response` or `on_handshake_error` raised an exception: 500",
+    "max_connections": "there were as many, or the client was slow to ask and had to make room for another: 503",
+    "max_connections_per_peer": "its peer had as many: 503",
     "not_websocket": "the request asks for no WebSocket, or for a version that is not spoken: 405 or 426",
     "origin": "pages of that origin may not connect: 403",
     "path": "another path is served: 404",
@@ -50,6 +52,7 @@ class Counters(Observer):
         self._accepted = 0
         self._refusals: Counter[str] = Counter()
         self._closes: Counter[int] = Counter()
+        self._rate_closes: Counter[str] = Counter()
         self._over = Sums()  # of connections that are over
 
     def connection_opened(self, connection: WebSocketConnection) -> None:
@@ -69,6 +72,10 @@ class Counters(Observer):
         self._refusals[reason] += 1
         tell(self._observer.handshake_refused, reason)
 
+    def close_for_rate(self, limit: str) -> None:
+        """Count a connection that fails because its peer has passed a limit; its end is counted besides."""
+        self._rate_closes[limit] += 1
+
     def statistics(self, connections: Iterable[WebSocketConnection], handshakes: int) -> ServerStatistics:
         """Return all figures.
 
@@ -86,5 +93,6 @@ class Counters(Observer):
             handshakes=handshakes,
             refusals=dict(self._refusals),
             closes=dict(self._closes),
+            rate_closes=dict(self._rate_closes),
             handler_failures=self.handler_failures,
         )

@@ -24,6 +24,9 @@ FAREWELL_SECONDS = 1.0
 FAREWELL_SIZE = 2**22
 _DROP_SIZE = 2**16  # of it at once
 
+#: The end of a request's head.
+_END = b"\r\n\r\n"
+
 
 async def deliver(stream: trio.abc.Stream, data: bytes, seconds: float) -> None:
     """Send an answer; a stream on which that fails is closed, for nothing may follow half an answer.
@@ -70,6 +73,36 @@ async def turn_away(stream: trio.abc.Stream, handshake: ServerHandshake, status:
     ):
         await stream.send_all(handshake.respond(Response(status, Headers())))
     await trio.aclose_forcefully(stream)
+
+
+async def dismiss(stream: trio.abc.Stream, answer: bytes, *, is_read: bool, may_wait: bool) -> None:
+    """Give a client its answer before its request was looked at, and close.
+
+    Args:
+        stream: with nothing read of it here.
+        answer: what to say.
+        is_read: whether somebody else has read the request.
+        may_wait: whether the client may take `FAREWELL_SECONDS` to send its request and to read. Otherwise no more than
+            some system calls are spent on it: over TLS it gets no answer, and what it sends later may destroy the answer.
+
+    Cancellation: the stream is closed at once.
+    """
+    try:
+        with trio.move_on_after(FAREWELL_SECONDS), suppress(trio.BrokenResourceError):
+            accepted = stream if isinstance(stream, AcceptedStream) else None
+            head: bytes | bytearray | None = None if accepted is None else accepted.try_receive(READ_SIZE)
+            if head is None and may_wait and not is_read:
+                head = await stream.receive_some(READ_SIZE)
+            if accepted is not None:
+                accepted.try_send(answer)
+                if head is not None and head.endswith(_END):  # nothing is unread, and nothing more comes
+                    return
+            elif may_wait:
+                await stream.send_all(answer)
+            if may_wait:
+                await part(stream)
+    finally:
+        await trio.aclose_forcefully(stream)
 
 
 async def part(stream: trio.abc.Stream) -> None:

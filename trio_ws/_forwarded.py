@@ -64,6 +64,13 @@ def client_of(
     return client
 
 
+def direct_client(stream: trio.abc.Stream, config: ServerConfig) -> Endpoint | str | None:
+    """Return the client of a stream that speaks for itself; None where a proxy will tell who it is."""
+    remote = endpoints(stream)[1]
+    is_told = config.proxy_protocol and not config.trusted_proxies
+    return None if is_told or _is_trusted(stream, remote, config) else remote
+
+
 async def receive_remote(stream: trio.abc.Stream, config: ServerConfig) -> Endpoint | None:
     """Receive the header of the PROXY protocol if the peer has to send one; return the client if it names one.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import trio
 
 from ._observer import Observer
+from ._overload import RateLimit
 from .protocol import (
     ExtensionFactory,
     HandshakeFailed,
@@ -209,7 +210,23 @@ class ServerOptions(UpgradeOptions, total=False):
         drain: seconds that connections get to end when the server is cancelled, 5 by default.
         handler_errors: what an exception of the handler does. ``"log"``, the default, logs it with its traceback and
             closes its connection with 1011; ``"raise"`` also lets it out of the server.
+        max_connections: how many connections there may be at a time, from when one was accepted, so with its handshake, to
+            when its handler has ended. Whoever comes when there are as many gets a 503 with `Retry-After`, before
+            `process_request` is asked, or over TLS perhaps only the end of the stream; but a client that has not sent its
+            request for a second gives way. None, the default, is for no limit.
+        max_connections_per_peer: how many of them may be of one peer: of an IPv4 address, or of the /64 network of an
+            IPv6 address. Behind ``trusted_proxies`` it is the address that they tell; Unix sockets and other streams
+            without an address have no limit. More of them get a 503, too. None, the default, is for no limit.
+        message_rate: how many messages and control frames one peer may send, on all its connections together, as a
+            `RateLimit`. The connection that sends more is closed with 1008, behind what was within the limit. A fragment
+            is no message: `byte_rate` is what bounds fragments. None, the default, is for no limit.
+        byte_rate: the same for bytes as they come behind the handshake, with the headers of frames and before they are
+            inflated, but after TLS. A message that is larger than the burst comes through only if it is sent slowly.
     """
 
     drain: float
     handler_errors: Literal["log", "raise"]
+    max_connections: int | None
+    max_connections_per_peer: int | None
+    message_rate: RateLimit | None
+    byte_rate: RateLimit | None

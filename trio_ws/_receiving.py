@@ -11,11 +11,12 @@ from weakref import WeakValueDictionary
 import trio
 
 from ._config import ServerConfig
-from ._endpoint import tls_of
+from ._endpoint import endpoints, tls_of
 from ._errors import ConnectionTimeout, HandshakeError
 from ._farewell import READ_SIZE, deliver, part, refusal_by, turn_away
-from ._forwarded import receive_remote
+from ._forwarded import client_of, receive_remote
 from ._options import AcceptOptions, UpgradeOptions
+from ._overload import Refused, peer_of, unavailable
 from ._request import WebSocketRequest, process_response
 from .protocol import HandshakeFailed, Response, ServerHandshake
 from .transport import AcceptedStream, ProxyProtocolError
@@ -23,6 +24,8 @@ from .transport import AcceptedStream, ProxyProtocolError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._endpoint import Endpoint
+    from ._overload import Place
     from .protocol import Request
 
 #: Requests that a client may make on one connection before the one for a WebSocket: then it has to come again.
@@ -119,6 +122,7 @@ async def receive_request(
     config: ServerConfig,
     on_gone: Callable[[], None] | None = None,
     given: Given | None = None,
+    place: Place | None = None,
 ) -> WebSocketRequest:
     """Receive a client's request, or answer what is none.
 
@@ -129,6 +133,7 @@ async def receive_request(
         on_gone: called when the connection is over; without it, the connection is cut when the nursery is cancelled,
             and the nursery waits for it.
         given: the request, if somebody else has received it.
+        place: what the client has of the server, where that is limited.
 
     Raises:
         HandshakeError: there was no valid request; the client was told in what.
@@ -153,9 +158,11 @@ async def receive_request(
                 unread = await _read_head(stream, handshake, seconds, rest)
             else:
                 unread = _take(handshake, given)
-            failure = unread or await _judge(handshake, config)
+            full = unread is None and place is not None and _keep(place, stream, remote, handshake, config)
+            failure = unread or full or await _judge(handshake, config)
             if failure is None:
-                return WebSocketRequest(nursery, stream, handshake, config, on_gone, remote)
+                meter = None if place is None else place.meter
+                return WebSocketRequest(nursery, stream, handshake, config, on_gone, remote, meter)
             left -= 1
             response = await _respond(failure, None if unread else handshake.request, config)
             may_persist = isinstance(failure, _Answered) and left > 0 and given is None
@@ -174,12 +181,28 @@ async def receive_request(
         if not persist:
             break
         rest, seconds, answered = handshake.rest, config.connect_timeout, failure
+        if place is not None:
+            place.wait()
     await part(stream)
     raise HandshakeError(str(failure)) from (failure if handshake.begun else answered or failure)
 
 
 class _Answered(HandshakeFailed):
     """There is no handshake, for ``process_request`` has answered."""
+
+    reason = "answered"
+
+
+class _Full(HandshakeFailed):
+    """There is no place for the client that a proxy has told.
+
+    Attributes:
+        reason: the option that says so.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("there is no place for another connection", unavailable()[0])
+        self.reason = reason
 
 
 #: Why a client is refused, by the status that it is answered with.
@@ -198,8 +221,8 @@ _REFUSALS = {
 def refusal_of(exc: BaseException) -> str:
     """Return in one word why there is no request, by what receiving one has raised."""
     match exc.__cause__:
-        case _Answered():
-            return "answered"
+        case _Answered(reason=reason) | _Full(reason=reason):
+            return reason
         case HandshakeFailed(response=Response(status=status)):
             return _REFUSALS[status]
         case ProxyProtocolError():
@@ -247,6 +270,26 @@ async def _read_head(
     raise ConnectionTimeout(f"no request came within {seconds} seconds")
 
 
+def _keep(
+    place: Place,
+    stream: trio.abc.Stream,
+    remote: Endpoint | None,
+    handshake: ServerHandshake,
+    config: ServerConfig,
+) -> HandshakeFailed | None:
+    """Let a client keep its place now that it has sent its request; a proxy's only if its peer may have one more."""
+    place.answered()
+    if place.is_proxied:
+        client = remote or endpoints(stream)[1]
+        if config.trusted_proxies:
+            client = client_of(stream, client, handshake.request.headers, config)
+        try:
+            place.belongs_to(peer_of(client))
+        except Refused as refused:
+            return _Full(refused.reason)
+    return None
+
+
 async def _judge(handshake: ServerHandshake, config: ServerConfig) -> HandshakeFailed | None:
     if config.process_request is not None:
         response = await config.process_request(handshake.request)
@@ -267,8 +310,8 @@ async def _respond(
 ) -> Response | None:
     """Return the answer to a request that is none, as the hooks want it; None: there is nothing to be answered."""
     response = failure.response
-    if response is None:
-        return None
+    if response is None or isinstance(failure, _Full):  # what is too much is not asked of the hooks either
+        return response
     if config.on_handshake_error is not None and not isinstance(failure, _Answered):
         result = config.on_handshake_error(failure, request)
         response = (await result if isinstance(result, Awaitable) else result) or response

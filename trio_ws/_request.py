@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._config import ServerConfig
-    from .protocol import HeadersLike, Protocol, Request, ServerHandshake
+    from .protocol import HeadersLike, Meter, Protocol, Request, ServerHandshake
 
 
 class Answer(Enum):
@@ -38,6 +38,7 @@ class _Asking(NamedTuple):
     handshake: ServerHandshake
     config: ServerConfig
     on_gone: Callable[[], None] | None
+    meter: Meter | None
 
 
 class WebSocketRequest:
@@ -71,13 +72,14 @@ class WebSocketRequest:
         config: ServerConfig,
         on_gone: Callable[[], None] | None,
         remote: Endpoint | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.request: Request = handshake.request
         self.proposed_subprotocols: tuple[str, ...] = handshake.proposed_subprotocols
         self.answer = Answer.NONE
         self.connection: WebSocketConnection | None = None
         self.refusal = "unanswered"
-        self._asking: _Asking | None = _Asking(nursery, stream, handshake, config, on_gone)
+        self._asking: _Asking | None = _Asking(nursery, stream, handshake, config, on_gone, meter)
         self._addresses = endpoints(stream)
         if remote is not None:
             self._addresses = self._addresses[0], remote
@@ -134,6 +136,7 @@ class WebSocketRequest:
         head, protocol, leftover = asking.handshake.accept(
             masks=masks, subprotocol=subprotocol, extra_headers=extra
         )
+        protocol.meter = asking.meter
         if config.process_response is not None:
             response = accepted_response(head)
             head = await self._process(asking, response, partial(change_accepted, head))

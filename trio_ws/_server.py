@@ -18,7 +18,10 @@ from ._config import ServerConfig
 from ._counters import Counters
 from ._endpoint import Endpoint, endpoint_of
 from ._errors import HandshakeError
+from ._farewell import dismiss
+from ._forwarded import direct_client
 from ._observer import check_observer
+from ._overload import Admission, Refused, peer_of, unavailable
 from ._receiving import receive_request, refusal_of, take_over
 from ._request import WebSocketRequest
 from ._talk import Talk, end, failure_of, interruption_of, is_failure, is_over
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
     from ._receiving import Given
     from ._statistics import ServerStatistics
     from .protocol import Request
+
+#: Clients that are turned away at a time with a second to read why; others at most with what takes no waiting, so that a
+#: flood of them costs less than one that is let in.
+DISMISSED_TOGETHER = 64
 
 Handler: TypeAlias = Callable[[WebSocketRequest], Awaitable[object]]
 
@@ -73,6 +80,8 @@ class WebSocketServer:
         self._resumed.set()
         self._running = False
         self._talks: set[Talk] = set()
+        self._admission = self._admission_of(self._config)
+        self._dismissed = 0  # clients that are being turned away
         # unparked whenever a connection's task has ended, and when the server has
         self._ended = trio.lowlevel.ParkingLot()
         self._drained_at = math.inf  # when connections are cut while the server ends
@@ -234,6 +243,18 @@ class WebSocketServer:
                 talk.cut()
         await self._until_idle()
 
+    def _admission_of(self, config: ServerConfig) -> Admission | None:
+        """Return what keeps the server from too much, if anything is limited."""
+        if not config.is_limited:
+            return None
+        return Admission(
+            config.max_connections,
+            config.max_connections_per_peer,
+            config.message_rate,
+            config.byte_rate,
+            self._counters.close_for_rate,
+        )
+
     async def _until_idle(self) -> None:
         await trio.lowlevel.checkpoint()
         while self._talks:
@@ -259,7 +280,9 @@ class WebSocketServer:
             talk.scope.cancel()  # accepted just before the server was closed
         try:
             with talk.scope:
-                request = talk.request = await self._receive(stream, nursery, talk.expire, given)
+                if self._admission is not None and not await self._admit(talk, stream, given is not None):
+                    return
+                request = talk.request = await self._receive(stream, nursery, talk, given)
                 del stream  # what it was is the request's now, and soon the connection's
                 if request is not None:
                     try:  # here and not in a method: each step of the handler would go through one more
@@ -277,19 +300,41 @@ class WebSocketServer:
             elif talk.request is not None:
                 self._counters.refuse(talk.request.refusal)
             talk.expiry.stop()
+            if talk.place is not None:
+                talk.place.leave()
+
+    async def _admit(self, talk: Talk, stream: trio.abc.Stream, is_read: bool) -> bool:
+        """Give a connection its place, or turn it away; return whether it has one."""
+        assert self._admission is not None
+        client = direct_client(stream, self._config) if self._admission.by_peer else ""
+        try:
+            talk.place = self._admission.admit(peer_of(client or ""), talk.scope.cancel, client is None)
+        except Refused as exc:
+            reason = exc.reason
+        else:
+            return True
+        self._dismissed += 1
+        try:
+            may_wait = self._dismissed <= DISMISSED_TOGETHER
+            await dismiss(stream, unavailable()[1], is_read=is_read, may_wait=may_wait)
+        finally:
+            self._dismissed -= 1
+            self._counters.refuse(reason)
+        return False
 
     async def _receive(
         self,
         stream: trio.abc.Stream,
         nursery: trio.Nursery,
-        on_gone: Callable[[], None],
+        talk: Talk,
         given: Given | None,
     ) -> WebSocketRequest | None:
         """Return the client's request; None if there was none."""
         try:
-            return await receive_request(nursery, stream, self._config, on_gone, given)
+            return await receive_request(nursery, stream, self._config, talk.expire, given, talk.place)
         except BaseException as exc:
-            self._counters.refuse(refusal_of(exc))
+            gave_way = talk.place is not None and talk.place.is_lost
+            self._counters.refuse("max_connections" if gave_way else refusal_of(exc))
             if isinstance(exc, HandshakeError):  # the client was told already
                 return None
             if not is_failure(exc):

@@ -111,6 +111,8 @@ class ServerStatistics(TrafficStatistics):
         refusals: clients that got no connection, by reason, of which `statistics <../howto/statistics.html>`_ has a table.
         closes: connections that are over, by code: that of the error where the peer broke the protocol, else the peer's,
             else 1006 for a connection that broke or was cut.
+        rate_closes: connections that were closed with 1008 as their peer had passed one of its rates, by the option:
+            ``"message_rate"`` or ``"byte_rate"``.
         handler_failures: handlers that raised an exception.
     """
 
@@ -119,6 +121,7 @@ class ServerStatistics(TrafficStatistics):
     handshakes: int
     refusals: Mapping[str, int]
     closes: Mapping[int, int]
+    rate_closes: Mapping[str, int]
     handler_failures: int
 
 

@@ -15,17 +15,18 @@ from .transport import log_failure
 
 if TYPE_CHECKING:
     from ._connection import WebSocketConnection
+    from ._overload import Place
     from ._request import WebSocketRequest
 
 
 class Talk:
-    """One connection's task: its scope, the one in which it says goodbye when cancelled, and its request if there is one.
+    """One connection's task: its scope, the one in which it says goodbye when cancelled, and what there is of the others.
 
     Args:
         patience: seconds that the handler has left when the connection is over.
     """
 
-    __slots__ = ("_patience", "expiry", "farewell", "request", "scope")
+    __slots__ = ("_patience", "expiry", "farewell", "place", "request", "scope")
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
@@ -33,6 +34,7 @@ class Talk:
         self.expiry = Alarm(self.scope.cancel)
         self.farewell: trio.CancelScope | None = None
         self.request: WebSocketRequest | None = None
+        self.place: Place | None = None
 
     @property
     def connection(self) -> WebSocketConnection | None:

@@ -26,7 +26,7 @@ from ._headers import (
     parse_subprotocols,
 )
 from ._latencies import Latencies
-from ._limits import Limits
+from ._limits import Limits, Meter
 from ._liveness import Liveness, PingLedger, Verdict
 from ._mask import ChosenMasks, MaskPool
 from ._state import Input, Phase, Role, State
@@ -55,6 +55,7 @@ __all__ = [
     "Liveness",
     "LocalProtocolError",
     "MaskPool",
+    "Meter",
     "OriginPolicy",
     "PerMessageDeflate",
     "Phase",

@@ -160,15 +160,19 @@ class Decoder:
             # without the traceback: its frames would keep the buffers alive, and `events` in a cycle
             events.append(violation.with_traceback(None))
         if self.finished:
-            self._pending, self._message = b"", bytearray()  # nobody will ask for them any more
-            self.more = False
+            self.stop()
         else:
             # as it is where the limit has stopped us: to cut off what was used, each time, would be quadratic
             self.more = (self._paused or len(events) >= limit) and position < len(buffer)
             self._paused = False
             self._pending, self._offset = (buffer, position) if self.more else (buffer[position:], 0)
-        self.partial = len(self._message)
+            self.partial = len(self._message)
         return events
+
+    def stop(self) -> None:
+        """Be deaf from now on, and let go of what nobody will ask for any more."""
+        self.finished, self.more, self.partial = True, False, 0
+        self._pending, self._message = b"", bytearray()
 
     def _frame(self, buffer: bytes, start: int, events: list[Event]) -> int:
         """Take one header, with the whole frame if it is a control frame or all there; return the bytes taken."""

@@ -24,6 +24,7 @@ cdef class Decoder:
 
     @cython.locals(position=Py_ssize_t, taken=Py_ssize_t, buffer=bytes, events=list)
     cpdef list decode(self, data, Py_ssize_t limit=*)
+    cpdef object stop(self)
     @cython.locals(available=Py_ssize_t, first=int, second=int, opcode=int, size=longlong, width=int, position=Py_ssize_t, end=Py_ssize_t, mask=bytes)
     cdef Py_ssize_t _frame(self, bytes buffer, Py_ssize_t start, list events) except -1
     @cython.locals(size=int)

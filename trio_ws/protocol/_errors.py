@@ -8,6 +8,7 @@ from __future__ import annotations
 
 #: code string -> (close code that answers it, what is wrong)
 ERRORS: dict[str, tuple[int, str]] = {
+    "WS_ERR_BYTE_RATE": (1008, "more bytes than the server takes in that time"),
     "WS_ERR_EXPECTED_FIN": (1002, "a control frame is fragmented: FIN must be set"),
     "WS_ERR_EXPECTED_MASK": (1002, "a client's frame is not masked: MASK must be set"),
     "WS_ERR_UNEXPECTED_MASK": (1002, "a server's frame is masked: MASK must be clear"),
@@ -17,6 +18,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "WS_ERR_INVALID_HANDSHAKE": (1002, "invalid opening handshake"),
     "WS_ERR_INVALID_OPCODE": (1002, "invalid opcode"),
     "WS_ERR_INVALID_UTF8": (1007, "invalid UTF-8 sequence"),
+    "WS_ERR_MESSAGE_RATE": (1008, "more messages than the server takes in that time"),
     "WS_ERR_NON_MINIMAL_LENGTH": (1002, "payload length not in its shortest form"),
     "WS_ERR_UNEXPECTED_RSV_1": (1002, "RSV1 must be clear"),
     "WS_ERR_UNEXPECTED_RSV_2_3": (1002, "RSV2 and RSV3 must be clear"),
@@ -24,6 +26,9 @@ ERRORS: dict[str, tuple[int, str]] = {
     "WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH": (1009, "unsupported payload length over 2^53 - 1"),
     "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH": (1009, "message larger than max_message_size"),
 }
+
+#: What the close frame says besides its code, where the peer could not guess it from what it sent.
+REASONS = {"WS_ERR_BYTE_RATE": "byte rate exceeded", "WS_ERR_MESSAGE_RATE": "message rate exceeded"}
 
 
 class ProtocolError(Exception):

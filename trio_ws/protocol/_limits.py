@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,3 +28,18 @@ class Limits:
     max_header_line: int = 8192
     max_head: int = 32768
     max_response_body: int = 65536
+
+
+class Meter(Protocol):
+    """Says how much of what a peer sends is within its rates. Who makes it knows the time."""
+
+    def take_bytes(self, count: int) -> int:
+        """Return how many of `count` bytes that came may be looked at; they count as used."""
+        ...
+
+    def take_messages(self, count: int) -> int:
+        """Return how many of `count` messages and control frames may be handed out; they count as used."""
+        ...
+
+    def exceeded(self, code: str) -> None:
+        """Take note that the connection fails for it, with one of the codes in `ERRORS`. Called once at most."""

@@ -13,7 +13,7 @@ from ._close import encode_close
 from ._codec import Data
 from ._deflate import AgreedDeflate
 from ._encode import MAX_CONTROL_SIZE, OP_CLOSE, OP_CONTINUATION, OP_PING, OP_PONG, RSV1
-from ._errors import LocalProtocolError, RemoteProtocolError
+from ._errors import REASONS, LocalProtocolError, RemoteProtocolError
 from ._events import Close, Event, Fragment, TextBytes
 from ._limits import Limits
 from ._mask import MaskPool
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ._compressors import Deflater
     from ._headers import Extension
     from ._inflate import Inflater
+    from ._limits import Meter
 
 
 class Protocol:
@@ -38,6 +39,7 @@ class Protocol:
         extensions: what the handshake agreed on.
 
     Attributes:
+        meter: what bounds the peer in time; None, as it is at first, for nothing.
         text_as_bytes: whether text is received as `TextBytes` instead of `str`.
     """
 
@@ -45,6 +47,7 @@ class Protocol:
         "_bytes",
         "_compressing",
         "_decoder",
+        "_excess",
         "_frames",
         "_inflater",
         "_masks",
@@ -58,6 +61,7 @@ class Protocol:
         "extensions",
         "may_receive",
         "may_send",
+        "meter",
         "more",
         "partial",
         "phase",
@@ -90,6 +94,8 @@ class Protocol:
         self.close_received: Close | None = None
         self.close_sent: Close | None = None
         self.violation: RemoteProtocolError | None = None
+        self.meter: Meter | None = None
+        self._excess = ""  # which rate the peer has passed, behind what is still to be handed out
         self._masks = masks if role is Role.CLIENT else None
         #: What compresses messages, if that was agreed on.
         self.deflater: Deflater | None = None
@@ -129,7 +135,7 @@ class Protocol:
         if not self.may_receive:
             return []
         decoder = self._decoder
-        events = decoder.decode(data)
+        events = decoder.decode(data) if self.meter is None else self._receive_metered(data)
         self.more, self.partial = decoder.more, decoder.partial
         if decoder.finished:
             last = events[-1]
@@ -140,6 +146,27 @@ class Protocol:
                 self.violation = last
                 self._move(Input.RECEIVE_VIOLATION)
         return _with_text_as_bytes(events) if self.text_as_bytes else events
+
+    def _receive_metered(self, data: Data) -> list[Event]:
+        """Return what happened up to where the peer has sent too much, which is a violation like any other."""
+        decoder, meter = self._decoder, self.meter
+        assert meter is not None
+        if len(data):
+            allowed = 0 if self._excess else meter.take_bytes(len(data))
+            if allowed < len(data):
+                self._excess, data = self._excess or "WS_ERR_BYTE_RATE", data[:allowed]
+        events = decoder.decode(data)
+        counted = [index for index, event in enumerate(events) if _counts(event)]
+        allowed = meter.take_messages(len(counted)) if counted else 0
+        is_over = allowed < len(counted)
+        if is_over:
+            self._excess = "WS_ERR_MESSAGE_RATE"
+            del events[counted[allowed] :]
+        if is_over or (self._excess and not (decoder.more or decoder.finished)):
+            decoder.stop()
+            events.append(RemoteProtocolError(self._excess))
+            meter.exceeded(self._excess)
+        return events
 
     def receive_eof(self) -> None:
         """Take note that the peer's bytes have ended. What `more` tells of must have been received before.
@@ -282,7 +309,7 @@ class Protocol:
         if self.close_received is not None:
             self.close_sent = self.close_received
         elif self.violation is not None:
-            self.close_sent = Close(self.violation.close_code, "")
+            self.close_sent = Close(self.violation.close_code, REASONS.get(self.violation.code, ""))
         else:
             return ()
         self._frames += 1
@@ -323,6 +350,13 @@ class Protocol:
 
     def _mask(self) -> bytes | None:
         return None if self._masks is None else self._masks.take()
+
+
+def _counts(event: Event) -> bool:
+    """Say whether an event is one of those that are counted: messages, by their end, and control frames but the last."""
+    return not isinstance(event, Close | RemoteProtocolError) and not (
+        isinstance(event, Fragment) and not event.final
+    )
 
 
 def _with_text_as_bytes(events: list[Event]) -> list[Event]:

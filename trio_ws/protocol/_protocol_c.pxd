@@ -12,7 +12,9 @@ cdef class Protocol:
     cdef public bint text_as_bytes
     cdef readonly Py_ssize_t partial
     cdef readonly object close_received, close_sent, extensions, phase, role, subprotocol, violation
+    cdef public object meter
     cdef object _masks
+    cdef str _excess
     cdef _codec.Decoder _decoder
     cdef int _sending
     cdef bint _compressing
@@ -22,6 +24,8 @@ cdef class Protocol:
 
     @cython.locals(decoder=_codec.Decoder, events=list)
     cpdef list receive_data(self, data)
+    @cython.locals(decoder=_codec.Decoder, events=list)
+    cdef list _receive_metered(self, data)
     cpdef list next_in_pieces(self)
     cpdef bint next_whole(self)
     @cython.locals(decoder=_codec.Decoder)
