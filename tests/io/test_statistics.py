@@ -385,6 +385,22 @@ async def echo_all(ws: WebSocketConnection) -> None:
         await ws.send_message(message)
 
 
+async def test_a_handler_that_goes_on_does_not_count_its_connection_twice() -> None:
+    async def handler(request: WebSocketRequest) -> None:
+        await echo_all(await request.accept())
+        await trio.sleep(5)
+
+    async with serving_in_memory(handler) as (server, listener):
+        async with dialling(listener) as ws:
+            await ws.send_message("hello")
+            await ws.get_message()
+            await ws.aclose()
+        await settle()
+        for _ in range(2):  # while the handler runs, and behind it
+            assert (server.statistics().messages_received, server.statistics().connections) == (1, 0)
+            await trio.sleep(6)
+
+
 async def test_who_shakes_hands_is_counted_apart() -> None:
     async with serving_in_memory(echo) as (server, listener):
         peer = raw_client(listener)
