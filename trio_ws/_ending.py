@@ -157,8 +157,6 @@ class Ending:
         if self._config.observer is not None:
             self._observed = connection
             tell(self._config.observer.connection_opened, connection)
-            if self.protocol.phase is Phase.ENDED:
-                self._tell_end()
 
     def closed_error(self) -> ConnectionClosed:
         """Return what to raise on a connection that is closing or over."""

@@ -310,6 +310,7 @@ async def test_how_long_a_connection_is_open_and_was(kind: str) -> None:
         assert pair.client.statistics().seconds - began == pytest.approx(60, abs=0.1)
         await pair.client.aclose()
         over = pair.client.statistics()
+        assert over.seconds - began == pytest.approx(60, abs=1)
         await trio.sleep(60)
         assert pair.client.statistics() == over
 
@@ -382,6 +383,22 @@ async def test_a_server_says_the_sum_of_what_its_connections_say() -> None:
 async def echo_all(ws: WebSocketConnection) -> None:
     async for message in ws:
         await ws.send_message(message)
+
+
+async def test_a_handler_that_goes_on_does_not_count_its_connection_twice() -> None:
+    async def handler(request: WebSocketRequest) -> None:
+        await echo_all(await request.accept())
+        await trio.sleep(5)
+
+    async with serving_in_memory(handler) as (server, listener):
+        async with dialling(listener) as ws:
+            await ws.send_message("hello")
+            await ws.get_message()
+            await ws.aclose()
+        await settle()
+        for _ in range(2):  # while the handler runs, and behind it
+            assert (server.statistics().messages_received, server.statistics().connections) == (1, 0)
+            await trio.sleep(6)
 
 
 async def test_who_shakes_hands_is_counted_apart() -> None:
@@ -556,6 +573,25 @@ async def test_an_observer_of_the_whole_may_ask_for_statistics_at_every_turn() -
         await ws.get_message()
         await ws.aclose()
     assert asked == [(1, 1), (1, 0)]
+
+
+async def test_an_observer_may_cut_a_connection_when_it_is_opened() -> None:
+    class Bouncer(Diary):
+        def connection_opened(self, connection: WebSocketConnection) -> None:
+            super().connection_opened(connection)
+            connection.terminate()
+
+        def connection_closed(self, connection: WebSocketConnection) -> None:
+            self.notes.append(("closed", connection))
+
+    bouncer = Bouncer()
+    async with serving_in_memory(echo, observer=bouncer) as (server, listener):
+        peer = raw_client(listener)
+        await peer.handshake()
+        await peer.receive_rest()
+        await settle()
+        assert [kind for kind, _ in bouncer.notes] == ["opened", "closed"]
+        assert (server.statistics().connections, server.statistics().closes) == (0, {1006: 1})
 
 
 async def test_only_an_observer_can_be_one() -> None:
