@@ -542,7 +542,11 @@ async def test_behind_a_trusted_proxy_places_are_its_clients_own() -> None:
         asked.append(request.target)
         return None
 
-    options: Any = {"trusted_proxies": ["127.0.0.1"], "process_request": ask}
+    async def process(_: Request, response: Response) -> Response:
+        asked.append(f"{response.status}")
+        return response
+
+    options: Any = {"trusted_proxies": ["127.0.0.1"], "process_request": ask, "process_response": process}
     async with serving(echo, max_connections_per_peer=1, **options) as server:
 
         @asynccontextmanager
