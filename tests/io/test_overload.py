@@ -187,6 +187,20 @@ async def test_peers_that_are_gone_take_no_more_memory_than_is_set_for_them(
     assert len(table._peers) == 0
 
 
+async def test_a_peer_that_is_back_is_not_forgotten_while_it_is_here(mock_clock: Clock) -> None:
+    table = admission(messages=RateLimit(1, 10))
+    place = table.admit("a", never)
+    assert place.meter is not None
+    place.meter.take_messages(5)
+    place.leave()
+    place = table.admit("a", never)
+    mock_clock.jump(5)
+    table.admit("b", never).leave()
+    assert set(table._peers) == {"a"}
+    place.leave()
+    assert len(table._peers) == 0
+
+
 async def test_a_peer_that_is_not_limited_is_not_remembered() -> None:
     table = admission(most_by_peer=1)
     table.admit("a", never).leave()
@@ -528,7 +542,11 @@ async def test_behind_a_trusted_proxy_places_are_its_clients_own() -> None:
         asked.append(request.target)
         return None
 
-    options: Any = {"trusted_proxies": ["127.0.0.1"], "process_request": ask}
+    async def process(_: Request, response: Response) -> Response:
+        asked.append(f"{response.status}")
+        return response
+
+    options: Any = {"trusted_proxies": ["127.0.0.1"], "process_request": ask, "process_response": process}
     async with serving(echo, max_connections_per_peer=1, **options) as server:
 
         @asynccontextmanager
