@@ -14,6 +14,10 @@ from trio_ws.testing import RawPeer, handshake_request
 #: Stands in what the attacker says, and must not stand in what it is told.
 MARK = "tellme7"
 
+#: The beginning of a plain request, and a whole one, of which nobody is to hear but where it is meant to be read.
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+SMUGGLED = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % MARK.encode()
+
 #: All that a server says about itself and the request when it refuses one.
 _FIELDS = {"connection", "content-length", "content-type", "upgrade", "sec-websocket-version", "allow"}
 

@@ -3,8 +3,10 @@
 from collections.abc import AsyncGenerator, Generator
 
 import pytest
+import trio
 
-from tests.threats.threat_kit import Victim, victim_of
+from tests.threats.threat_kit import DEFLATE, Victim, victim_of
+from trio_ws.testing import RawPeer
 
 
 @pytest.fixture(scope="session", params=["plain", "deflate"])
@@ -29,3 +31,11 @@ async def target(victim: Victim) -> AsyncGenerator[Victim]:
     await victim.serves()
     await victim.idle()
     assert victim.log() == logged, "a bad peer can fill the log"
+
+
+@pytest.fixture
+async def peer(target: Victim) -> AsyncGenerator[RawPeer]:
+    """A peer of it behind the handshake, for half a minute; where the server compresses, that was agreed on."""
+    async with target.attacked(DEFLATE) as peer:
+        with trio.fail_after(30):
+            yield peer

@@ -1,29 +1,15 @@
 """Pings and pongs out of measure, out of place and out of shape, seen from outside on a real server."""
 
 import zlib
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 
 import pytest
 import trio
 
 from tests.threats.answers_kit import orderly_rest, reset
+from tests.threats.frames_kit import BINARY, CLOSE, CONTINUATION, MASK, PING, PONG, TEXT, frame
 from tests.threats.threat_kit import DEFLATE, KIBI, MEBI, Victim, victim_of
 from trio_ws.testing import RawPeer, encode_raw_frame
-
-MASK = bytes(4)
-TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
-
-
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0) -> bytes:
-    return encode_raw_frame(opcode, payload, fin=fin, rsv=rsv, mask=MASK)
-
-
-@pytest.fixture
-async def peer(target: Victim) -> AsyncGenerator[RawPeer]:
-    """A peer of an echo server behind the handshake; where the server compresses, that was agreed on."""
-    async with target.attacked(DEFLATE) as peer:
-        with trio.fail_after(30):
-            yield peer
 
 
 @pytest.fixture(scope="module")

@@ -13,21 +13,19 @@ import trio
 import trustme
 
 from tests.io.api_kit import echo
-from tests.threats.answers_kit import handshake_with, receive_refusal
+from tests.threats.answers_kit import GET, handshake_with, receive_refusal
+from tests.threats.frames_kit import BINARY, CONTINUATION, HELLO, close, frame
 from tests.threats.threat_kit import Victim, victim_of
 from trio_ws import WebSocketServer
 from trio_ws.protocol import Role
-from trio_ws.testing import MemoryListener, RawPeer, encode_raw_frame, handshake_request
+from trio_ws.testing import MemoryListener, RawPeer, handshake_request
 
 #: What the victims are given, and what may pass on a machine that is busy.
 SECONDS = 0.4
 PATIENCE = 4.0
 
-MASK = bytes(4)
-CLOSE = encode_raw_frame(8, b"\x03\xe8", mask=MASK)
-VIOLATION = encode_raw_frame(0, b"", mask=MASK)
-MESSAGE = encode_raw_frame(1, b"hello", mask=MASK)
-PAGE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+VIOLATION = frame(CONTINUATION)
+PAGE = GET + b"\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +105,7 @@ BEGINNINGS = {
     "drops of a header": (HEAD[:-2] + b"X: ", b"a"),
     "drops of headers": (HEAD[:-2], b"X: a\r\n"),
     "drops of a target": (b"GET /", b"a"),
-    "a frame": (MESSAGE, b""),
+    "a frame": (HELLO, b""),
     "a page and silence": (PAGE, b""),
     "a page and drops": (PAGE + b"GET /", b"a"),
     "a refused request and silence": (handshake_with({"Origin": "null"}), b""),
@@ -200,10 +198,10 @@ async def test_behind_tls_the_request_has_no_time_of_its_own(
 
 # Closing
 
-ENDS = {"close frame": CLOSE, "violation": VIOLATION, "message and close frame": MESSAGE + CLOSE}
+ENDS = {"close frame": close(1000), "violation": VIOLATION, "message and close frame": HELLO + close(1000)}
 
 
-@pytest.mark.parametrize("drops", [b"", b"\0", MESSAGE], ids=["silence", "drops", "messages"])
+@pytest.mark.parametrize("drops", [b"", b"\0", HELLO], ids=["silence", "drops", "messages"])
 async def test_a_peer_that_keeps_its_end_open_after_the_end_is_cut(victim: Victim, drops: bytes) -> None:
     before = victim.descriptors
     async with trio.open_nursery() as nursery:
@@ -220,7 +218,7 @@ async def test_a_peer_that_keeps_its_end_open_after_the_end_is_cut(victim: Victi
     assert victim.log() == ""
 
 
-@pytest.mark.parametrize("drops", [b"", b"\0", MESSAGE], ids=["silence", "drops", "messages"])
+@pytest.mark.parametrize("drops", [b"", b"\0", HELLO], ids=["silence", "drops", "messages"])
 async def test_a_peer_that_does_not_answer_a_close_frame_is_cut(parting_victim: Victim, drops: bytes) -> None:
     before = parting_victim.descriptors
     async with parting_victim.attacked() as peer:
@@ -234,7 +232,7 @@ async def test_a_peer_that_floods_instead_of_answering_a_close_frame_is_cut(part
     async with parting_victim.attacked() as peer:
         with parting_victim.bounded(), trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError):
             while True:
-                await peer.send(encode_raw_frame(2, bytes(65536), mask=MASK))
+                await peer.send(frame(BINARY, bytes(65536)))
     await parting_victim.released(before, PATIENCE)
     assert parting_victim.log() == ""
 
@@ -251,17 +249,17 @@ def patient_victim() -> Generator[Victim]:
 
 async def test_waiting_for_a_peer_costs_no_time_of_computing(patient_victim: Victim) -> None:
     """Whatever it is waited for: what the kernel repeats for ever, such as an end that is not read, must not be asked."""
-    full = MESSAGE * 20
+    full = HELLO * 20
     states = {
         "nothing sent": b"",
         "half a head": HEAD[:60],
         "a page": PAGE,
         "a refused request": handshake_with({"Origin": "null"}),
         "an open connection": HEAD,
-        "half a frame": HEAD + MESSAGE[:-1],
+        "half a frame": HEAD + HELLO[:-1],
         "a full queue": HEAD + full,
-        "a close frame": HEAD + CLOSE,
-        "a close frame behind a full queue": HEAD + full + CLOSE,
+        "a close frame": HEAD + close(1000),
+        "a close frame behind a full queue": HEAD + full + close(1000),
         "a violation": HEAD + VIOLATION,
         "a violation and more": HEAD + VIOLATION + bytes(5000),
     }
