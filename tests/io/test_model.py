@@ -44,8 +44,8 @@ ANY_COMPRESSION = st.sampled_from(list(COMPRESSIONS))
 
 @st.composite
 def schedules(draw: st.DrawFn) -> list[Call]:
-    """Return calls, with closes somewhere among them."""
-    calls: list[Call] = draw(SCHEDULES)
+    """Return calls, with closes somewhere among them, which get as far as they can in the end or not."""
+    calls: list[Call] = draw(SCHEDULES) + draw(st.sampled_from([[], [("sleep", 0, 1)]]))
     for close in draw(st.just([]) | CLOSES):
         calls.insert(draw(st.integers(0, len(calls))), close)
     return calls
