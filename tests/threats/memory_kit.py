@@ -85,7 +85,7 @@ class WorstCase:
         """A compressor, an inflater whose peer has not said how far it refers back, and a step of input."""
         if not self.compression:
             return 0
-        compressor = 2 ** (OWN_BITS + 2) + 2 ** (OWN_MEM_LEVEL + 9) + 6 * KIBI
+        compressor = (1 << OWN_BITS + 2) + (1 << OWN_MEM_LEVEL + 9) + 6 * KIBI
         return compressor + 2**15 + INFLATER + INFLATE_STEP
 
     @property

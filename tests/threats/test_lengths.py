@@ -23,7 +23,6 @@ from trio_ws import open_websocket
 
 LIMIT = MEBI
 MAX_FRAGMENTS = 131072
-OFFERS = pytest.mark.parametrize("offer", [None, DEFLATE], ids=["without", "offering"])
 
 
 def header(opcode: int, size: int, *, fin: bool = True, width: int | None = None, rsv: int = 0) -> bytes:
@@ -101,12 +100,11 @@ ANNOUNCED = {
 _WHOLE = "a continuation behind a whole message"
 
 
-@OFFERS
 @pytest.mark.parametrize("name", ANNOUNCED)
-async def test_a_header_alone_is_reason_enough(victim: Victim, name: str, offer: str | None) -> None:
+async def test_a_header_alone_is_reason_enough(victim: Victim, name: str) -> None:
     data, code = ANNOUNCED[name]
     with victim.bounded():
-        async with victim.attacked(offer) as peer:
+        async with victim.attacked(DEFLATE) as peer:
             with trio.fail_after(5):
                 await peer.send(data)
                 if name == _WHOLE:
@@ -116,22 +114,21 @@ async def test_a_header_alone_is_reason_enough(victim: Victim, name: str, offer:
         await victim.idle()
 
 
-@pytest.mark.parametrize("name", ANNOUNCED)
-async def test_a_header_that_drips_is_the_same_header(victim: Victim, name: str) -> None:
-    data, code = ANNOUNCED[name]
-    async with victim.attacked() as peer:
-        with trio.fail_after(5):
-            for byte in data:
-                await peer.send(bytes((byte,)))
-            if name == _WHOLE:
-                await peer.expect(BINARY, b"five!")
-            await peer.expect_close(code)
+async def test_a_header_that_drips_is_the_same_header(victim: Victim) -> None:
+    for name, (data, code) in ANNOUNCED.items():
+        async with victim.attacked() as peer:
+            with trio.fail_after(5):
+                for byte in data:
+                    await peer.send(bytes((byte,)))
+                if name == _WHOLE:
+                    await peer.expect(BINARY, b"five!")
+                await peer.expect_close(code)
     await victim.idle()
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("beside", [-1, 0, 1, 2, 3, 258])
-@pytest.mark.parametrize("pieces", [1, 2, 17, 1000])
+@pytest.mark.parametrize("pieces", [1, 17])
 async def test_the_limit_is_exact(victim: Victim, opcode: int, beside: int, pieces: int) -> None:
     data = bytes(range(48, 112)) * (LIMIT // 64) + b"z" * beside if beside >= 0 else b"z" * (LIMIT + beside)
     async with victim.attacked() as peer, trio.open_nursery() as nursery:
@@ -309,13 +306,11 @@ async def test_no_cut_hides_a_wrong_byte(victim: Victim, data: bytes, certain: i
     """Whatever the frames and the segments it comes in."""
     text = b"a\xc3\xa4\xe2\x82\xac" + data + b"\xf0\x9f\x98\x80z"
     for place in range(len(text) + 1):
-        for segments in (False, True):
-            parts = frames(TEXT, [text[:place], text[place:]])
-            async with victim.attacked() as peer:
-                with trio.fail_after(5):
-                    for part in parts if segments else [b"".join(parts)]:
-                        await peer.send(part)
-                    await peer.expect_close(1007)
+        async with victim.attacked() as peer:
+            with trio.fail_after(5):
+                for part in frames(TEXT, [text[:place], text[place:]]):
+                    await peer.send(part)
+                await peer.expect_close(1007)
     await struck(victim, frame(TEXT, text), 1007)
     await struck(
         victim, b"".join(frames(TEXT, [text[place : place + 1] for place in range(len(text))])), 1007
