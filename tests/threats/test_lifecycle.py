@@ -301,7 +301,7 @@ async def test_an_end_without_close_notify_is_never_taken_for_a_clean_one(
             while True:
                 seen.append(await ws.get_message())
         except ConnectionClosed as exc:
-            seen.append(exc.reason.code)
+            seen.append(None if exc.reason is None else exc.reason.code)
         over.set()
 
     server_context, client_context = tls_contexts()
