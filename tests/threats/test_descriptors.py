@@ -68,12 +68,12 @@ async def test_without_descriptors_a_server_serves_those_it_has_and_recovers_at_
             await check_echo(established, b"before")
             async with AsyncExitStack() as crowd:
                 await exhaust(victim, crowd)
-                spent = victim.cpu
                 for number in range(200):
                     await check_echo(established, f"meanwhile {number}".encode())
+                spent = victim.cpu
                 await trio.sleep(1)
-                # 200 echoes and a try a second; a loop that spins would take all of it
-                assert victim.cpu - spent < 0.8
+                # for a try or two; a loop that spins takes all that the machine has to give
+                assert victim.cpu - spent < 0.05
                 assert victim.descriptors <= FEW
             for _ in range(3):
                 async with connected(poor) as late:

@@ -14,9 +14,10 @@ import trio
 import trio.testing
 
 from tests.io.link_kit import BINARY, PING, PONG, TEXT, reset
+from tests.io.transport_kit import tls_contexts
 from tests.threats.states_kit import DRIPPING, ENDING, HALF_OPEN, OPEN, Move, read_no_echoes
 from tests.threats.threat_kit import KIBI, Victim, certificate_for, victim_of
-from trio_ws import open_websocket
+from trio_ws import ConnectionClosed, WebSocketRequest, open_websocket, serve_websocket
 from trio_ws.protocol import Role
 from trio_ws.testing import RawPeer
 
@@ -279,6 +280,47 @@ async def test_who_leaves_behind_tls_is_let_go_at_once(
         tls = cast("trio.SSLStream[trio.SocketStream]", peer.stream)
         await leave(RawPeer(tls.transport_stream, Role.CLIENT), way)
         await victim.idle(3)
+
+
+@pytest.mark.parametrize(
+    ("frames", "messages"),
+    [([], []), ([(1, True)], ["part 0"]), ([(1, False)], []), ([(1, True), (1, False)], ["part 0"])],
+    ids=["nothing", "a message", "half a message", "one and a half"],
+)
+@pytest.mark.parametrize("way", ["close", "reset"])
+async def test_an_end_without_close_notify_is_never_taken_for_a_clean_one(
+    frames: list[tuple[int, bool]], messages: list[str], way: str
+) -> None:
+    """Anybody on the way could have cut it there."""
+    seen: list[object] = []
+    over = trio.Event()
+
+    async def handler(request: WebSocketRequest) -> None:
+        ws = await request.accept()
+        try:
+            while True:
+                seen.append(await ws.get_message())
+        except ConnectionClosed as exc:
+            seen.append(None if exc.reason is None else exc.reason.code)
+        over.set()
+
+    server_context, client_context = tls_contexts()
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(serve_websocket, handler, "127.0.0.1", 0, server_context)
+            stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+            tls = trio.SSLStream(stream, client_context, server_hostname="localhost")
+            peer = RawPeer(tls, Role.CLIENT)
+            await peer.handshake()
+            for index, (opcode, fin) in enumerate(frames):
+                await peer.send_frame(opcode, f"part {index}".encode(), fin=fin)
+            if way == "reset":  # which may overtake what was sent
+                while len(seen) < len(messages):  # noqa: ASYNC110 - the handler goes on by itself
+                    await trio.sleep(0.01)
+            await leave(RawPeer(stream, Role.CLIENT), way)
+            await over.wait()
+            nursery.cancel_scope.cancel()
+    assert seen == [*messages, 1006]
 
 
 async def test_half_a_tls_handshake_is_dropped(encrypted: tuple[Victim, ssl.SSLContext]) -> None:
