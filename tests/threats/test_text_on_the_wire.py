@@ -448,7 +448,7 @@ async def test_an_answer_with_bad_text_is_never_sent(
 FRAMED = "goes into a frame, behind its length"
 COMPARED = "is compared with what a client sends, and sent nowhere"
 LOCAL = "stays here"
-OUTCOME = "is what is said of a failure"
+OUTCOME = "is what is said of something that has happened"
 CALLBACK = "is called with text, and returns none"
 
 ELSEWHERE: dict[str, str] = {
@@ -494,6 +494,11 @@ ELSEWHERE: dict[str, str] = {
     "serve_websocket.host": LOCAL,
     "upgrade.leftover": LOCAL,
     "WebSocketServer.upgrade.leftover": LOCAL,
+    "Observer.connection_closed.connection": OUTCOME,
+    "Observer.connection_opened.connection": OUTCOME,
+    "Observer.handshake_refused.reason": OUTCOME,
+    "ServerStatistics.__init__.rate_closes": OUTCOME,
+    "ServerStatistics.__init__.refusals": OUTCOME,
     "CloseReason.__init__.reason": OUTCOME,
     "ConnectionRejected.__init__.body": OUTCOME,
     "HandshakeFailed.__init__.detail": OUTCOME,
