@@ -211,6 +211,18 @@ SCENARIOS: dict[str, tuple[Line, list[Step], float, list[tuple[float, str]]]] = 
         200,
         [(20, "ping"), (60, "dead")],
     ),
+    "a ping that has not left is not followed by another": (
+        Line(blocked=True),
+        [at(1, "send", 1000), *every(30, "accept", 900, 1), *every(35, "hear", 900)],
+        900,
+        [(20, "ping")],
+    ),
+    "a ping that has not left condemns as another would": (
+        Line(blocked=True),
+        [at(1, "send", 1000), *every(30, "accept", 900, 1), at(35, "hear")],
+        900,
+        [(20, "ping"), (80, "dead")],
+    ),
     "a ping that never leaves": (Line(blocked=True), [], 1000, [(20, "ping"), (40, "dead")]),
     # a peer that talks and never reads
     "a stall": (Line(blocked=True), [at(3, "send", 100), *every(5, "hear", 1000)], 1000, [(43, "dead")]),

@@ -64,7 +64,7 @@ def encode_close(code: int | None, reason: str | None) -> bytes:
         TypeError: the reason is no text.
         ValueError: `code` must not be sent, the reason has no code to go with, or is over 123 bytes of UTF-8.
     """
-    if not isinstance(reason, str | None):
+    if not isinstance(reason, str | None):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may not check types
         raise TypeError(f"a close reason is text, not {type(reason).__name__}")
     if code is None:
         if reason:

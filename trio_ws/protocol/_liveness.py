@@ -23,11 +23,11 @@ from collections import OrderedDict
 from enum import Enum, auto
 from typing import Protocol
 
+from ._latencies import Latencies
+
 #: Bytes a second that make parts of an incomplete message a sign of life. Kestrel asks for 240 of a request's body,
 #: Apache's mod_reqtimeout for 500; a line that carries less carries no pong in time either.
 TRICKLE = 256
-
-from ._latencies import Latencies
 
 
 class Verdict(Enum):
@@ -118,7 +118,13 @@ class Liveness:
             # an answer may come at any time, and the next silence is counted from it
             return Verdict.NOTHING, min(now + self._interval, self._due, stalled)
         silent = heard + self._interval
-        return (Verdict.PING, now) if now >= silent else (Verdict.NOTHING, min(silent, stalled))
+        if now < silent:
+            return Verdict.NOTHING, min(silent, stalled)
+        if out.accepted < self._ping_end:
+            # the last one has not left yet and will do: who reads a byte now and then gathers no queue of them
+            self._pinged, self._due = now, now + self._timeout
+            return Verdict.NOTHING, min(now + self._interval, self._due, stalled)
+        return Verdict.PING, now
 
     def pinged(self, now: float, out: Outgoing) -> float:
         """Take note that a ping is now the last of what waits to be sent; return when to poll."""
