@@ -8,6 +8,7 @@ import pytest
 
 from tests.threats.memory_kit import WorstCase
 from tests.threats.threat_kit import KIBI
+from trio_ws import ServerOptions
 from trio_ws._config import ClientConfig, Config, ServerConfig
 from trio_ws.protocol import Limits
 
@@ -59,13 +60,16 @@ def test_a_constant_has_the_value_that_the_page_says(name: str) -> None:
 
 
 def test_no_option_that_is_a_limit_is_missing() -> None:
+    bounds = {
+        name for name in ServerOptions.__annotations__ if name.startswith("max_") or name.endswith("_rate")
+    }
     numbers = {
         each.name
         for config in (ServerConfig, ClientConfig)
         for each in fields(config)
         if isinstance(each.default, int | float) and not isinstance(each.default, bool)
     }
-    assert numbers - {"protocol_version"} <= set(OPTIONS)
+    assert (numbers | bounds) - {"protocol_version"} <= set(OPTIONS)
     assert {each.name for each in fields(Limits)} <= set(OPTIONS) | {
         name.removeprefix("Limits.") for name in CONSTANTS
     }
