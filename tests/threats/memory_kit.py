@@ -111,7 +111,11 @@ class WorstCase:
         }
 
     @property
+    def alive(self) -> int:
+        """All that a connection may take as long as it is there."""
+        return sum(self.parts.values()) - self.lost
+
+    @property
     def total(self) -> int:
         """All of them, but either what belongs to a connection that lives or what belongs to one that is lost."""
-        ways = max(self.outgoing + self.contexts, self.lost)
-        return self.received + self.undecoded + self.held + ways + self.overhead
+        return self.alive + max(self.lost - self.outgoing - self.contexts, 0)

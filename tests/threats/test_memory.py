@@ -60,7 +60,7 @@ class Siege:
         Args:
             attack: what each attacker does behind its handshake; what blocks, blocks.
             number: of attackers.
-            worst: what each of their connections may take.
+            worst: what each of their connections may take; before its handshake it may take no more than that needs.
             extensions: what they offer.
             handshake: whether they begin with one.
             seconds: how long to go on at least.
@@ -87,10 +87,11 @@ class Siege:
             await quiet(victim)
             grown = victim.peak - before
             nursery.cancel_scope.cancel()
-        bound = number * worst.total + SLACK
+        each = worst.alive if handshake else worst.overhead
+        bound = number * each + SLACK
         self._record("connections", number)
         self._record("grown", f"{grown / MEBI:.1f}")
-        self._record("each", f"{worst.total / MEBI:.2f}")
+        self._record("each", f"{each / MEBI:.2f}")
         self._record("bound", f"{bound / MEBI:.1f}")
         assert grown < bound, f"grew by {grown / MEBI:.1f} MiB, {bound / MEBI:.1f} are the bound"
 
@@ -246,9 +247,7 @@ async def test_connections_that_say_nothing_are_bounded(record_property: Record)
         await trio.lowlevel.checkpoint()
 
     with victim_of() as victim:
-        await Siege(victim, record_property).lay(
-            attack, 400, WorstCase(max_message_size=0, message_queue_bytes=1), handshake=False
-        )
+        await Siege(victim, record_property).lay(attack, 400, WorstCase(), handshake=False)
         await victim.serves()
 
 
@@ -268,6 +267,4 @@ async def test_the_longest_heads_are_bounded(whole: bool, record_property: Recor
             assert (await peer.receive_head()).startswith(b"HTTP/1.1 101 ")
 
     with victim_of() as victim:
-        await Siege(victim, record_property).lay(
-            attack, 200, WorstCase(max_message_size=0, message_queue_bytes=1), handshake=False
-        )
+        await Siege(victim, record_property).lay(attack, 200, WorstCase(), handshake=False)
