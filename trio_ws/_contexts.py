@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ._heap import give_back
 from ._timers import Alarm
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 #: Messages of more bytes than this are compressed in a thread. A thread costs 80 us, compressing 64 KiB of JSON ten times
 #: as much: up to there it is not worth it, and larger ones would hold up everybody for longer than a millisecond.
 THREAD_SIZE = 65536
+
+#: What the contexts of a connection take, in bytes: both directions, with the defaults.
+SIZE = 61440
 
 #: Seconds without a compressed message after which a connection's compressor is given back.
 IDLE_SECONDS = 60.0
@@ -98,3 +102,4 @@ class Contexts:
         """Watch no more: the connection is over."""
         if self._alarm is not None:
             self._alarm.stop()
+        give_back(SIZE)

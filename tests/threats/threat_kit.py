@@ -189,6 +189,15 @@ class Victim:
             return
         raise AssertionError(f"not dropped: {self.sockets}, {self.report()}")
 
+    async def shrunk(self, size: int, patience: float = 5.0) -> None:
+        """Wait until all connections are gone and it takes so many bytes at most; fail if not in so many seconds."""
+        await self.idle(patience)
+        with trio.move_on_after(patience):
+            while self.memory > size:  # noqa: ASYNC110 - another process sets no event
+                await trio.sleep(0.02)
+            return
+        raise AssertionError(f"{(self.memory - size) / MEBI:.1f} MiB were not given back")
+
     def _read(self) -> dict[str, int]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

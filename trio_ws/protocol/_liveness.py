@@ -118,12 +118,14 @@ class Liveness:
             # an answer may come at any time, and the next silence is counted from it
             return Verdict.NOTHING, min(now + self._interval, self._due, stalled)
         silent = heard + self._interval
-        if now < silent:
-            return Verdict.NOTHING, min(silent, stalled)
+        return (Verdict.NOTHING, min(silent, stalled)) if now < silent else self._ask(now, out)
+
+    def _ask(self, now: float, out: Outgoing) -> tuple[Verdict, float]:
+        """Have a ping sent, unless one waits to be sent already."""
         if out.accepted < self._ping_end:
             # the last one has not left yet and will do: who reads a byte now and then gathers no queue of them
             self._pinged, self._due = now, now + self._timeout
-            return Verdict.NOTHING, min(now + self._interval, self._due, stalled)
+            return Verdict.NOTHING, min(now + self._interval, self._due, self._stalled(out))
         return Verdict.PING, now
 
     def pinged(self, now: float, out: Outgoing) -> float:

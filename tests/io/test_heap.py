@@ -1,0 +1,45 @@
+"""When what was given back goes to the system: once for many, and only when it is much."""
+
+import ctypes
+
+import pytest
+import trio
+import trio.testing
+
+from trio_ws import _heap
+from trio_ws._heap import PATIENCE, WORTH, give_back, trim
+
+
+@pytest.fixture
+def trims(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The times at which the heap was trimmed."""
+    times: list[float] = []
+    monkeypatch.setattr(_heap, "trim", lambda: times.append(trio.current_time()))
+    return times
+
+
+async def test_little_is_not_worth_it(autojump_clock: trio.testing.MockClock, trims: list[float]) -> None:
+    give_back(WORTH - 1)
+    await trio.sleep(100)
+    assert trims == []
+    give_back(1)
+    await trio.sleep(100)
+    assert trims == [100 + PATIENCE]
+
+
+async def test_much_is_seen_to_once(autojump_clock: trio.testing.MockClock, trims: list[float]) -> None:
+    for _ in range(10):
+        give_back(WORTH)
+        await trio.sleep(PATIENCE / 20)
+    await trio.sleep(100)
+    assert trims == [PATIENCE]
+    give_back(WORTH)
+    await trio.sleep(100)
+    assert len(trims) == 2
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_an_allocator_that_cannot_is_left_alone(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    assert not trim()
