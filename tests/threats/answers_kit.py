@@ -1,9 +1,7 @@
 """What attacks on the opening handshake share: sending any bytes, and holding the answer to what all answers have in common."""
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from socket import SO_LINGER, SOL_SOCKET
 
 import h11
 import trio
@@ -102,11 +100,3 @@ async def acceptance(victim: Victim, data: bytes) -> dict[str, str]:
             await peer.expect_close(1000)
             assert await orderly_rest(peer) == b""
     return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-
-
-def reset(peer: RawPeer) -> None:
-    """Close it with a reset."""
-    stream = peer.stream
-    assert isinstance(stream, trio.SocketStream)
-    stream.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
-    stream.socket.close()

@@ -12,13 +12,19 @@ import trio
 
 from tests.protocol.deflate_kit import Deflating
 from tests.threats.threat_kit import DEFLATE, Victim
-from trio_ws.testing import RawPeer, encode_raw_frame
+from trio_ws.testing import RawPeer, encode_raw_frame, handshake_request
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 RSV1 = 4
 
+#: Masking with it changes nothing: a mask like any other, and no work for the attacker.
+MASK = bytes(4)
+
 #: An offer that has both sides forget each message before the next.
 FORGETFUL = f"{DEFLATE}; server_no_context_takeover; client_no_context_takeover"
+
+#: A request that asks for compression, which is declined where the server does not compress.
+HANDSHAKE = handshake_request("GET / HTTP/1.1", Sec_WebSocket_Extensions=DEFLATE)
 
 
 def frame(
@@ -30,10 +36,19 @@ def frame(
     size: int | None = None,
     width: int | None = None,
 ) -> bytes:
-    """Return a client's frame whose mask is zero: a mask like any other, and no work for the attacker."""
+    """Return a client's frame."""
     announced = len(payload) if size is None else size
-    head = encode_raw_frame(opcode, b"", fin=fin, rsv=rsv, mask=bytes(4), size=announced, width=width)
+    head = encode_raw_frame(opcode, b"", fin=fin, rsv=rsv, mask=MASK, size=announced, width=width)
     return head + payload
+
+
+def close(code: int, reason: bytes = b"") -> bytes:
+    """Return a client's close frame."""
+    return frame(CLOSE, code.to_bytes(2, "big") + reason)
+
+
+#: A message.
+HELLO = frame(TEXT, b"hello")
 
 
 def frames(opcode: int, pieces: Sequence[bytes], rsv: int = 0) -> list[bytes]:
@@ -64,9 +79,8 @@ class Conversation:
         self.peer = peer
         self._takeover = takeover
         self._bits = bits
-        self._deflating = Deflating(
-            takeover=takeover, bits=12
-        )  # what the server has to remember unless told otherwise
+        # what the server has to remember unless told otherwise
+        self._deflating = Deflating(takeover=takeover, bits=12)
         self._inflater = zlib.decompressobj(-bits)
 
     def encode(self, message: str | bytes, pieces: int = 1) -> list[bytes]:
@@ -117,6 +131,12 @@ async def struck(victim: Victim, data: bytes, code: int, extensions: str | None 
             await peer.expect_close(code)
             await peer.expect_end()
     await victim.idle()
+
+
+async def half_close(peer: RawPeer) -> None:
+    """End the peer's side."""
+    assert isinstance(peer.stream, trio.SocketStream)
+    await peer.stream.send_eof()
 
 
 def reset_at_close(peer: RawPeer) -> None:

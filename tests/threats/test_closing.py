@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from tests.threats.answers_kit import orderly_rest
-from tests.threats.frames_kit import (
+from tests.threats.frame_kit import (
     BINARY,
     CLOSE,
     CONTINUATION,

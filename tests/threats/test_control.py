@@ -6,8 +6,9 @@ from collections.abc import Generator
 import pytest
 import trio
 
-from tests.threats.answers_kit import orderly_rest, reset
-from tests.threats.frames_kit import BINARY, CLOSE, CONTINUATION, MASK, PING, PONG, TEXT, frame
+from tests.io.transport_kit import reset
+from tests.threats.answers_kit import orderly_rest
+from tests.threats.frame_kit import BINARY, CLOSE, CONTINUATION, MASK, PING, PONG, TEXT, frame
 from tests.threats.threat_kit import DEFLATE, KIBI, MEBI, Victim, victim_of
 from trio_ws.testing import RawPeer, encode_raw_frame
 
@@ -248,4 +249,4 @@ async def test_a_peer_that_breaks_off_amid_traffic_harms_nobody(target: Victim) 
                 await peer.receive_frame()
             if number % 2:
                 await trio.sleep(0.002)
-            reset(peer)
+            reset(peer.stream)

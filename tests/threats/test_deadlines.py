@@ -14,7 +14,7 @@ import trustme
 
 from tests.io.api_kit import echo
 from tests.threats.answers_kit import GET, handshake_with, receive_refusal
-from tests.threats.frames_kit import BINARY, CONTINUATION, HELLO, close, frame
+from tests.threats.frame_kit import BINARY, CONTINUATION, HELLO, close, frame
 from tests.threats.threat_kit import Victim, victim_of
 from trio_ws import WebSocketServer
 from trio_ws.protocol import Role

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
+from tests.io.transport_kit import reset
 from tests.threats.answers_kit import (
     GET,
     SMUGGLED,
@@ -15,9 +16,8 @@ from tests.threats.answers_kit import (
     receive_refusal,
     refusal,
     request_with,
-    reset,
 )
-from tests.threats.frames_kit import HELLO
+from tests.threats.frame_kit import HELLO
 from tests.threats.threat_kit import DEFLATE, KIBI, MEBI, Victim, victim_of
 from trio_ws.testing import handshake_request
 
@@ -298,7 +298,7 @@ async def test_resets_around_the_handshake_harm_nobody(target: Victim, waits: bo
             await peer.send(data)
             if waits:
                 await trio.sleep(0.01)
-            reset(peer)
+            reset(peer.stream)
 
     for data in STAGES.values():
         async with trio.open_nursery() as nursery:

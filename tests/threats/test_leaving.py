@@ -3,8 +3,9 @@
 import pytest
 import trio
 
-from tests.threats.answers_kit import orderly_rest, reset
-from tests.threats.frames_kit import (
+from tests.io.transport_kit import reset
+from tests.threats.answers_kit import orderly_rest
+from tests.threats.frame_kit import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -93,7 +94,7 @@ async def test_a_peer_may_leave_at_every_byte(target: Victim, end: str) -> None:
             with trio.fail_after(5):
                 await peer.send(whole[:size])
                 if end == "reset":
-                    reset(peer)
+                    reset(peer.stream)
                 elif end == "end":
                     await half_close(peer)
                     if size < len(HANDSHAKE):
@@ -123,7 +124,7 @@ async def test_a_peer_may_leave_while_its_message_is_echoed(target: Victim, larg
         async with target.attacked(DEFLATE) as peer:
             await peer.send(message + close(1000)[: number % 9])
             if number % 3 == 0:
-                reset(peer)
+                reset(peer.stream)
             elif number % 3 == 1:
                 await half_close(peer)
                 await trio.sleep(0.005)
@@ -136,6 +137,6 @@ async def test_a_flood_of_ends_leaves_no_descriptor(target: Victim) -> None:
         async with target.attacked(DEFLATE) as peer:
             await peer.send(frame(TEXT, b"hello")[: number % 12])
             if number % 2:
-                reset(peer)
+                reset(peer.stream)
     await target.idle(3)
     assert target.descriptors <= before

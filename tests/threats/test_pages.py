@@ -5,8 +5,9 @@ from collections.abc import Generator
 import pytest
 import trio
 
-from tests.threats.answers_kit import GET, MARK, SMUGGLED, handshake_with, orderly_rest, reset
-from tests.threats.frames_kit import HELLO
+from tests.io.transport_kit import reset
+from tests.threats.answers_kit import GET, MARK, SMUGGLED, handshake_with, orderly_rest
+from tests.threats.frame_kit import HELLO
 from tests.threats.threat_kit import MEBI, Victim, victim_of
 from trio_ws.testing import handshake_request
 
@@ -44,7 +45,7 @@ async def test_clients_that_leave_before_the_answer_harm_nobody(slow_victim: Vic
         async with slow_victim.dialled() as peer:
             await peer.send(handshake_request() + HELLO)
             if number % 2:
-                reset(peer)
+                reset(peer.stream)
     await slow_victim.serves()
     await slow_victim.idle()
     assert slow_victim.log() == ""
