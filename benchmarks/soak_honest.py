@@ -102,9 +102,9 @@ class Client:
             async with open_websocket("127.0.0.1", port, "/", use_ssl=False, connect_timeout=30) as ws:
                 self._ledger.connections += 1
                 await self._exchange(ws, sent, until)
-        except (ConnectionClosed, HandshakeError, OSError) as exc:
+        except* (ConnectionClosed, HandshakeError, OSError) as group:
             self._ledger.broken += 1
-            sys.stderr.write(f"an honest connection broke: {exc!r}\n")
+            sys.stderr.write(f"an honest connection broke: {group.exceptions}\n")
         self._ledger.lost += len(sent)
 
     async def _exchange(
@@ -112,17 +112,26 @@ class Client:
     ) -> None:
         seen: set[bytes] = set()
         for _ in range(self._chance.randrange(1, LIFE)):
-            for _ in range(self._chance.randrange(1, DEPTH)):
-                message = self.make_message()
-                sent.append((message, time.perf_counter()))
-                await ws.send_message(message)
-            with trio.move_on_after(PATIENCE):
-                while sent:
-                    self._ledger.check(sent, seen, await ws.get_message())
+            number = self._chance.randrange(1, DEPTH)
+            async with trio.open_nursery() as nursery:
+                # both at once: who sends megabytes before it reads has the other side wait for it
+                nursery.start_soon(self._send, ws, sent, number)
+                with trio.move_on_after(PATIENCE):
+                    for _ in range(number):
+                        self._ledger.check(sent, seen, await ws.get_message())
+                nursery.cancel_scope.cancel()
             with trio.move_on_at(until):
                 await trio.sleep(self._chance.expovariate(self._rate / DEPTH))
             if sent or trio.current_time() >= until:
                 return
+
+    async def _send(
+        self, ws: WebSocketConnection, sent: deque[tuple[str | bytes, float]], number: int
+    ) -> None:
+        for _ in range(number):
+            message = self.make_message()
+            sent.append((message, time.perf_counter()))
+            await ws.send_message(message)
 
     async def live(self, port: int, until: float) -> None:
         """Come and go until the time is over."""

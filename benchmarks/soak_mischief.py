@@ -150,11 +150,17 @@ async def flood_messages(peer: RawPeer, chance: random.Random) -> None:
 @behind
 async def read_slowly(peer: RawPeer, chance: random.Random) -> None:
     """Ask for much, and read it a KiB at a time."""
+
+    async def ask() -> None:
+        with suppress(trio.BrokenResourceError):
+            await peer.send(LARGE * 30)
+
     with trio.move_on_after(10):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(peer.send, LARGE * 30)
-            while await peer.stream.receive_some(1024):  # noqa: ASYNC110 - slowness is the point
-                await trio.sleep(0.5)
+            nursery.start_soon(ask)
+            with suppress(trio.BrokenResourceError):
+                while await peer.stream.receive_some(1024):  # noqa: ASYNC110 - slowness is the point
+                    await trio.sleep(0.5)
 
 
 @behind

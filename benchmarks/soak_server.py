@@ -66,8 +66,8 @@ async def main() -> None:
                 task_status=task_status,
                 connect_timeout=5,
                 disconnect_timeout=5,
-                ping_interval=5,
-                ping_timeout=5,
+                ping_interval=10,
+                ping_timeout=10,
                 compression=options["compression"],
             )
 

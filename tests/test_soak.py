@@ -79,7 +79,7 @@ WELL: dict[str, Any] = {
     "delivered": 1,
     **dict.fromkeys(("lost", "duplicated", "changed", "broken"), 0),
     **dict.fromkeys(("connections_left", "tasks_left", "descriptors_left", "errors_logged"), 0),
-    "memory_quarter_kib": 50_000,
+    "memory_half_kib": 50_000,
     "memory_peak_kib": 60_000,
 }
 

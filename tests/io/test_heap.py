@@ -41,5 +41,10 @@ async def test_much_is_seen_to_once(autojump_clock: trio.testing.MockClock, trim
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
 def test_an_allocator_that_cannot_is_left_alone(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", platform)
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+
+    def bare(name: str | None) -> object:
+        assert name is None
+        return object()
+
+    monkeypatch.setattr(ctypes, "CDLL", bare)
     assert not trim()
