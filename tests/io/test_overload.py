@@ -239,7 +239,8 @@ async def until(condition: Callable[[], bool]) -> None:
         await trio.sleep(0.001)
 
 
-async def test_who_comes_to_a_full_server_is_told_when_to_come_again_and_costs_nothing_else() -> None:
+def hooks_that_note() -> tuple[list[str], Any]:
+    """Return what the hooks were asked, in their order, and the two of them as options."""
     asked: list[str] = []
 
     async def ask(request: Request) -> Response | None:
@@ -250,7 +251,12 @@ async def test_who_comes_to_a_full_server_is_told_when_to_come_again_and_costs_n
         asked.append(f"{response.status}")
         return response
 
-    async with serving(echo, max_connections=2, process_request=ask, process_response=process) as server:
+    return asked, {"process_request": ask, "process_response": process}
+
+
+async def test_who_comes_to_a_full_server_is_told_when_to_come_again_and_costs_nothing_else() -> None:
+    asked, hooks = hooks_that_note()
+    async with serving(echo, max_connections=2, **hooks) as server:
         async with connecting(server.port) as first, connecting(server.port):
             asked.clear()
             for _ in range(3):
@@ -536,18 +542,8 @@ async def test_one_peer_cannot_take_all_places() -> None:
 
 
 async def test_behind_a_trusted_proxy_places_are_its_clients_own() -> None:
-    asked: list[str] = []
-
-    async def ask(request: Request) -> Response | None:
-        asked.append(request.target)
-        return None
-
-    async def process(_: Request, response: Response) -> Response:
-        asked.append(f"{response.status}")
-        return response
-
-    options: Any = {"trusted_proxies": ["127.0.0.1"], "process_request": ask, "process_response": process}
-    async with serving(echo, max_connections_per_peer=1, **options) as server:
+    asked, hooks = hooks_that_note()
+    async with serving(echo, max_connections_per_peer=1, trusted_proxies=["127.0.0.1"], **hooks) as server:
 
         @asynccontextmanager
         async def coming_from(client: str) -> AsyncGenerator[None]:
