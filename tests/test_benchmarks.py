@@ -413,20 +413,27 @@ def to_all_something_else(message: bytes, server: trio_ws.WebSocketServer) -> Aw
     return trio_ws.broadcast(server.connections, message[:-1] + b"?")
 
 
+CHANGED = "other bytes came back than were sent"
+# A second copy of what fills the buffers may come with the first, before the next is sent whole, or after the last.
+COPIED = {CHANGED, "the answer was there before the question", "more than 200 bytes came back"}
+
+
 @needs_compiler
-@pytest.mark.parametrize("flags", [(), ("stalled",)])
 @pytest.mark.parametrize(
-    ("answer", "complaint"),
+    ("answer", "flags", "complaints"),
     [
-        (to_all, ""),
-        (to_all_twice, "other bytes came back than were sent"),
-        (to_all_something_else, "other bytes came back than were sent"),
+        (to_all, [], {""}),
+        (to_all, ["stalled"], {""}),
+        (to_all_twice, [], {CHANGED}),
+        (to_all_twice, ["stalled"], COPIED),
+        (to_all_something_else, [], {CHANGED}),
+        (to_all_something_else, ["stalled"], {CHANGED}),
     ],
 )
 async def test_only_what_comes_to_all_is_counted(
     answer: Callable[[bytes, trio_ws.WebSocketServer], Awaitable[object]],
-    complaint: str,
-    flags: tuple[str, ...],
+    flags: list[str],
+    complaints: set[str],
     load: Path,
 ) -> None:
     async def handler(request: trio_ws.WebSocketRequest) -> None:
@@ -442,7 +449,8 @@ async def test_only_what_comes_to_all_is_counted(
         command = [str(load), "broadcast", str(server.port), "3", "200", "0.05", *flags, f"pid={os.getpid()}"]
         done = await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True)
         nursery.cancel_scope.cancel()
-    assert done.stderr.decode().strip() == complaint
+    complaint = done.stderr.decode().strip()
+    assert complaint in complaints
     assert done.returncode == (1 if complaint else 0)
     if not complaint:
         assert set(read_figures(json.loads(done.stdout))) == {
