@@ -270,6 +270,35 @@ def test_in_pieces_the_limit_is_the_same(codec: Codec, peer: Peer, beside: int) 
         assert sum(map(len, pieces)) <= limit
 
 
+#: A block that comes to nothing, without end of the message.
+EMPTY_BLOCK = b"\x00\x00\x00\xff\xff"
+
+
+@pytest.mark.parametrize("limit", [0, 25, 1000])
+def test_what_a_compressed_message_takes_on_the_wire_has_an_end(codec: Codec, peer: Peer, limit: int) -> None:
+    limits = Limits(max_message_size=limit)
+    most = 8 * limit + 65_536
+    for opcode in (TEXT, BINARY):
+        start = peer.start(opcode, most + 1, rsv=RSV1)
+        assert receive(codec, peer, start, limits=limits) == [TOO_LARGE]
+        nothing: Seen = "" if opcode == TEXT else b""
+        blocks = (EMPTY_BLOCK * most)[:most]
+        sizes = {(most - 1, 1), (1, most - 1), (most, 0), (most // 2, most - most // 2)}
+        for first, second in sizes:
+            data = peer.frame(opcode, blocks[:first], rsv=RSV1, fin=False) + peer.frame(PING)
+            found = receive(codec, peer, data + peer.start(CONTINUATION, second + 1), limits=limits)
+            assert found == [Ping(b""), TOO_LARGE]
+        assert most % 5 == 1, "the last byte begins the block whose end is left out (RFC 7692 7.2.1)"
+        whole = peer.frame(opcode, blocks, rsv=RSV1)
+        assert receive(codec, peer, whole * 2, limits=limits) == [nothing] * 2
+
+
+@pytest.mark.parametrize("limit", [20, 1000, 50_000])
+def test_whoever_flushes_behind_every_byte_stays_below(codec: Codec, peer: Peer, limit: int) -> None:
+    data = b"".join(Deflating().frames(peer, BINARY, *(NOISE[at : at + 1] for at in range(limit))))
+    assert receive(codec, peer, data, limits=Limits(max_message_size=limit)) == [NOISE[:limit]]
+
+
 def test_the_limit_is_for_each_message(codec: Codec, peer: Peer) -> None:
     peers = Deflating()
     limits = Limits(max_message_size=10_000)

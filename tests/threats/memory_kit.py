@@ -12,8 +12,7 @@ from trio_ws.protocol import Limits
 from trio_ws.protocol._codec import EVENT_LIMIT, INFLATE_LIMIT, INFLATE_STEP
 from trio_ws.protocol._deflate import OWN_BITS, OWN_MEM_LEVEL
 from trio_ws.transport import HIGH_WATER
-from trio_ws.transport._base import BATCH
-from trio_ws.transport._socket import _MAX_BUFFERS as MAX_BUFFERS  # pyright: ignore[reportPrivateUsage]
+from trio_ws.transport._base import BATCH, MAX_CHUNKS
 
 #: Bytes of a `str` for each byte of UTF-8, at worst: one character beyond the BMP makes all of them take four.
 WIDE = 4
@@ -78,7 +77,7 @@ class WorstCase:
     def outgoing(self) -> int:
         """Up to the mark above which senders wait, in small pieces, and one message; when it is compressed, twice."""
         sent = self.max_message_size if self.sent is None else self.sent
-        return HIGH_WATER + MAX_BUFFERS * OBJECT + (2 if self.compression else 1) * sent
+        return HIGH_WATER + MAX_CHUNKS * OBJECT + (2 if self.compression else 1) * sent
 
     @property
     def contexts(self) -> int:

@@ -142,6 +142,25 @@ async def test_many_bombs_within_the_limit_wait_compressed(inflating: Victim) ->
         await inflating.idle()
 
 
+@pytest.mark.parametrize("size", [8 * LIMIT + 64 * KIBI + 1, 2**31, 2**53 - 1])
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+async def test_a_frame_too_large_even_compressed_is_refused_from_its_header(
+    inflating: Victim, opcode: int, size: int
+) -> None:
+    await struck(inflating, frame(opcode, rsv=RSV1, size=size), 1009, DEFLATE)
+    await struck(inflating, frame(opcode, rsv=RSV1, size=size, fin=False), 1009, DEFLATE)
+
+
+@pytest.mark.parametrize(
+    "blocks", [b"\x00\x00\x00\xff\xff", b"\x02\x08\x20\x80\x00"], ids=["stored", "fixed"]
+)
+async def test_blocks_that_come_to_nothing_have_an_end(inflating: Victim, blocks: bytes) -> None:
+    piece = blocks * (MEBI // len(blocks))
+    with inflating.bounded():
+        await struck(inflating, b"".join(frames(BINARY, [piece] * 9, RSV1)), 1009, DEFLATE)
+    await inflating.serves()
+
+
 @pytest.mark.parametrize("handler", ["deaf", "echo"])
 @pytest.mark.parametrize("end", ["reset", "end"])
 async def test_what_waits_compressed_is_not_inflated_for_who_has_gone(end: str, handler: str) -> None:

@@ -34,7 +34,7 @@ from ._encode import (
 )
 from ._errors import RemoteProtocolError
 from ._events import Close, Event, Fragment, Ping, Pong
-from ._limits import Limits
+from ._limits import COMPRESSED_EXTRA, COMPRESSED_FACTOR, Limits
 from ._mask import append_masked, apply_mask
 
 if TYPE_CHECKING:
@@ -243,11 +243,12 @@ class Decoder:
 
     def _check_message_size(self, size: int, first: int) -> None:
         size += self._size
-        # of a compressed message the size is what comes of it, which may even be less
-        if size > self._max_message_size and not (first & RSV1 or self._compressed):
+        most = self._max_message_size
+        if first & RSV1 or self._compressed:  # what comes of it counts; this is for what comes to nothing
+            most = COMPRESSED_FACTOR * most + COMPRESSED_EXTRA
+        if size > most:
             raise RemoteProtocolError(
-                "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH",
-                f"{size} bytes, {self._max_message_size} are allowed",
+                "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH", f"{size} bytes, {most} are allowed"
             )
 
     def _control(self, opcode: int, payload: bytes) -> Event:
@@ -315,8 +316,7 @@ class Decoder:
         else:
             append_masked(self._message, buffer, self._mask, start, end, self._size)
             self.payload += size
-        turn = size & 3
-        self._mask = self._mask[turn:] + self._mask[:turn]
+        self._mask = self._mask[size & 3 :] + self._mask[: size & 3]
         if self._in_pieces:
             self._piece(events, final)
         elif final:

@@ -6,7 +6,7 @@ from trio_ws.protocol._mask_c cimport append_masked, apply_mask
 cdef int OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE, OP_PING, OP_PONG
 cdef int FIN, RSV1, RSV2_3, OPCODE, MASK, LENGTH
 cdef int MAX_CONTROL_SIZE
-cdef Py_ssize_t INFLATE_STEP, INFLATE_LIMIT
+cdef Py_ssize_t INFLATE_STEP, INFLATE_LIMIT, COMPRESSED_FACTOR, COMPRESSED_EXTRA
 cdef long long MAX_FRAME_SIZE
 
 @cython.final
@@ -30,11 +30,12 @@ cdef class Decoder:
     @cython.locals(size=int)
     cdef object _check_header(self, int first, int second, int opcode)
     cdef object _check_length(self, object size, int width)
+    @cython.locals(most=longlong)
     cdef object _check_message_size(self, long long size, int first)
     cdef object _control(self, int opcode, bytes payload)
     @cython.locals(fragmented=bint, kind=int, payload=bytes)
     cdef Py_ssize_t _data(self, bytes buffer, Py_ssize_t start, long long size, bytes mask, int first, list events) except -1
-    @cython.locals(end=Py_ssize_t, size=Py_ssize_t, turn=Py_ssize_t, final=bint)
+    @cython.locals(end=Py_ssize_t, size=Py_ssize_t, final=bint)
     cdef Py_ssize_t _payload(self, bytes buffer, Py_ssize_t start, list events) except -1
     @cython.locals(data=bytes)
     cdef object _inflate_whole(self, bytes payload, int kind)

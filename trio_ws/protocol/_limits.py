@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+#: A compressed message may take so many bytes on the wire for each that is allowed to come of it, and so many more.
+#: zlib makes 7 bytes of one that is flushed alone, so that whoever compresses stays below, while without this a message
+#: of empty blocks would have no end; ws, websockets and aiohttp allow what is allowed to come of it.
+COMPRESSED_FACTOR = 8
+COMPRESSED_EXTRA = 65536
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

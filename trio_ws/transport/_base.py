@@ -43,6 +43,10 @@ HIGH_WATER = 65536
 LOW_WATER = 16384
 # The most that one turn reads from one connection, and up to which small chunks are joined into one write.
 BATCH = 65536
+# Chunks that may wait, and go out uncopied beside each other: IOV_MAX is 1024 on Linux, macOS and the BSDs. Above it those
+# of up to two batches are joined: 64 KiB in echoes of one byte would take 1.2 MiB, nearly all of it for the objects around
+# them.
+MAX_CHUNKS = 1024
 
 Chunk: TypeAlias = bytes | memoryview
 

@@ -12,7 +12,7 @@ import trio
 
 from . import _base, _poller  # pyright: ignore[reportPrivateUsage]  # a module of this package
 from ._accepted import AcceptedStream, detach
-from ._base import BATCH, LOW_WATER, Chunk, Receiver, log_failure
+from ._base import BATCH, LOW_WATER, MAX_CHUNKS, Chunk, Receiver, log_failure
 from ._ready import ERROR, HANGUP, READ, WRITE
 
 assert sys.platform != "win32", "Windows has neither epoll nor kqueue"
@@ -26,8 +26,6 @@ _LARGE: Final = 16384
 # The most that is offered to the kernel in one turn where nothing has to be joined for it. It seldom takes more, and what
 # it takes of a large message at once saves turns.
 _LARGE_BATCH: Final = 16 * BATCH
-# Buffers in one sendmsg; IOV_MAX is 1024 on Linux, macOS and the BSDs.
-_MAX_BUFFERS: Final = 1024
 
 # What a SocketTransport is in; it only ever moves forward.
 #   NEW      not started, the stream is the caller's
@@ -127,12 +125,11 @@ class SocketTransport(_base.Transport):
         rest: Sequence[Chunk] = chunks
         if self._queue is not None:
             self._queue.extend(rest)
-            if len(self._queue) > _MAX_BUFFERS and self.buffered <= 2 * BATCH:
-                # 64 KiB in echoes of one byte would take 1.2 MiB, nearly all of it for the objects around them
+            if len(self._queue) > MAX_CHUNKS and self.buffered <= 2 * BATCH:
                 self._queue = [b"".join(self._queue)]
         else:
             # The first write of a turn goes at once. Those behind it are corked: they leave together.
-            if self._wrote != self._poll.turn and not more and len(chunks) <= _MAX_BUFFERS:
+            if self._wrote != self._poll.turn and not more and len(chunks) <= MAX_CHUNKS:
                 self._wrote = self._poll.turn
                 rest = self._send(chunks, size)
                 if not rest:
@@ -286,13 +283,13 @@ class SocketTransport(_base.Transport):
         """Offer the next batch of what is queued: one a turn, so that nobody waits for a large queue of another."""
         queue = self._queue
         assert queue is not None
-        if self.buffered <= BATCH and len(queue) <= _MAX_BUFFERS:
+        if self.buffered <= BATCH and len(queue) <= MAX_CHUNKS:
             rest = self._send(queue, self.buffered)
             self._queue = [*rest] if rest else None
         else:
             count = size = 0
             most = _LARGE_BATCH if len(queue[0]) >= _LARGE else BATCH
-            while count < len(queue) and size < most and count < _MAX_BUFFERS:
+            while count < len(queue) and size < most and count < MAX_CHUNKS:
                 size += len(queue[count])
                 count += 1
             queue[:count] = self._send(queue[:count], size)

@@ -6,7 +6,7 @@ cimport trio_ws.transport._poller_c as _poller
 
 cdef int READ, WRITE, ERROR, HANGUP
 cdef int _NEW, _OPEN, _ENDING, _ENDED, _CLOSING, _FAILED, _ABORTED, _LOST
-cdef Py_ssize_t BATCH, LOW_WATER, _LARGE, _LARGE_BATCH, _MAX_BUFFERS
+cdef Py_ssize_t BATCH, LOW_WATER, MAX_CHUNKS, _LARGE, _LARGE_BATCH
 
 cdef class SocketTransport(_base.Transport):
     cdef public bint due

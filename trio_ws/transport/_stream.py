@@ -14,7 +14,7 @@ import trio
 from trio.lowlevel import current_task, reschedule, wait_task_rescheduled
 
 from ._accel import Transport
-from ._base import BATCH, LOW_WATER, Chunk, Receiver, log_failure
+from ._base import BATCH, LOW_WATER, MAX_CHUNKS, Chunk, Receiver, log_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +35,6 @@ _NEW, _OPEN, _ENDING, _ENDED, _CLOSING, _FAILED, _ABORTED, _LOST = range(8)
 # Scheduler passes a reader gets when a write has failed. With data at hand it needs up to six: to wake, to read, and
 # for the checkpoints that streams make on the way.
 _LAST_READ_PASSES: Final = 10
-
-# Chunks that may wait: more are joined, for each takes 56 bytes and more besides what is in it.
-_MAX_CHUNKS: Final = 1024
 
 
 class Inner(Protocol):
@@ -137,7 +134,7 @@ class StreamTransport(Transport):
             self.moved = trio.current_time()
         self._queue.extend(chunks)
         self.buffered += size
-        if len(self._queue) > _MAX_CHUNKS and self.buffered <= 2 * BATCH:
+        if len(self._queue) > MAX_CHUNKS and self.buffered <= 2 * BATCH:
             self._queue = deque((b"".join(self._queue),))
         if self.buffered > LOW_WATER:
             self._above = True
