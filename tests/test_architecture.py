@@ -42,7 +42,7 @@ CONNECTION = (
     "_errors, _timers, _endpoint, _sendable, _prepared, _options, _config > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _ending > _link > _sending > _facts > _connection > _bytestream",
     "_inbox_c > _ending_c > _link_c > _connection",
     "_errors > _credentials > _config",
-    "_timers > _heap > _contexts",
+    "_timers > _heap > _contexts, _ending",
     "_endpoint > _overload > _options, _config",
     "_observer > _options, _config, _ending",
     "_link > _statistics > _facts",

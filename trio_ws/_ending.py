@@ -24,6 +24,7 @@ import trio
 from . import _inbox
 from ._contexts import Contexts
 from ._errors import connection_closed, connection_closing
+from ._heap import give_back
 from ._observer import tell
 from ._outbox import Outbox
 from ._pings import Pings
@@ -186,6 +187,7 @@ class Ending:
         self._alarm.stop()
         if self.contexts is not None:
             self.contexts.stop()
+        give_back(sum(self.protocol.counts()[2:4]))  # payload, both ways
         self._tell_end()
         if self._on_gone is not None:
             self._on_gone()

@@ -1,8 +1,8 @@
 """Memory that was given back goes back to the system, where the allocator would keep it; knows nothing of who had it.
 
-glibc gives back the end of its heap alone. What lies between blocks that are still in use stays with the process, and
-compression contexts are many and small: after 400 connections that had compressed, 22 to 34 MiB of 36 stayed.
-``malloc_trim`` returned all but 3 of them, in 1 to 17 ms.
+glibc gives back the end of its heap alone. What lies between blocks that are still in use stays with the process: after
+400 connections that had compressed, 22 to 34 MiB of 36, and after 450 that had sent some messages of 1 MiB, 126 of 127.
+``malloc_trim`` returned all but 3 MiB of the one and 1 of the other, in 1 to 17 ms.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ._timers import Alarm
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: From so many bytes on it is worth it: 64 connections that compressed.
+#: From so many bytes on it is worth it: 64 connections that compressed, or one that moved four messages of 1 MiB.
 WORTH = 2**22
 
 #: Seconds from then until it is done, once for all that is given back meanwhile, and so never more often.
@@ -45,7 +45,7 @@ class _Tally:
 
 
 def give_back(size: int) -> None:
-    """Take note that so many bytes, in small blocks, are free from now on."""
+    """Take note that so many bytes, at most, are free from now on."""
     try:
         tally = _tally.get()
     except LookupError:

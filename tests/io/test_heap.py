@@ -8,6 +8,7 @@ import trio.testing
 
 from trio_ws import _heap
 from trio_ws._heap import PATIENCE, WORTH, give_back, trim
+from trio_ws.testing import open_connection_pair
 
 
 @pytest.fixture
@@ -36,6 +37,23 @@ async def test_much_is_seen_to_once(autojump_clock: trio.testing.MockClock, trim
     give_back(WORTH)
     await trio.sleep(100)
     assert len(trims) == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "worth"), [(WORTH // 16, False), (WORTH // 4, True)], ids=["small", "large"]
+)
+async def test_a_connection_gives_back_what_it_moved(
+    autojump_clock: trio.testing.MockClock, trims: list[float], size: int, worth: bool
+) -> None:
+    async with open_connection_pair() as (client, server):
+        for sender, receiver in [(client, server), (server, client)]:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(sender.send_message, bytes(size))
+                assert len(await receiver.get_message()) == size
+        await trio.sleep(100)
+        assert trims == []
+    await trio.sleep(100)
+    assert len(trims) == worth
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])

@@ -1,4 +1,5 @@
-"""Resident memory under each attack that could take it: never more than the formula says for so many connections.
+"""Resident memory under each attack that could take it: never more than the formula says for so many connections, and
+given back when they have gone.
 
 Each test writes what it measured into the report of `--junitxml` (properties `connections`, `grown`, `each`, `bound`, the last three in MiB).
 """
@@ -54,8 +55,9 @@ class Siege:
         extensions: str | None = None,
         handshake: bool = True,
         seconds: float = 0,
+        notices: bool = True,
     ) -> None:
-        """Attack, look at the peak when all is quiet, and fail if it is over the bound.
+        """Attack, look at the peak when all is quiet, and fail if it is over the bound, or if anything of it stays.
 
         Args:
             attack: what each attacker does behind its handshake; what blocks, blocks.
@@ -64,6 +66,7 @@ class Siege:
             extensions: what they offer.
             handshake: whether they begin with one.
             seconds: how long to go on at least.
+            notices: whether the victim reads, and so knows soon that they have gone.
         """
         victim = self.victim
         before = victim.memory
@@ -94,6 +97,8 @@ class Siege:
         self._record("each", f"{each / MEBI:.2f}")
         self._record("bound", f"{bound / MEBI:.1f}")
         assert grown < bound, f"grew by {grown / MEBI:.1f} MiB, {bound / MEBI:.1f} are the bound"
+        if notices:
+            await victim.shrunk(before + SLACK)
 
 
 def without_end(data: bytes) -> Attack:
@@ -198,7 +203,7 @@ async def test_a_queue_that_nobody_empties_is_bounded(
 ) -> None:
     with victim_of(handler="deaf") as victim:
         worst = WorstCase(max_message_size=largest, text=text, messages_held=0, sent=0)
-        await Siege(victim, record_property).lay(without_end(data), NUMBER, worst)
+        await Siege(victim, record_property).lay(without_end(data), NUMBER, worst, notices=False)
 
 
 @pytest.mark.parametrize(("handler", "opcode"), [("echo", TEXT), ("deaf", TEXT), ("echo", BINARY)])
@@ -209,7 +214,9 @@ async def test_what_waits_to_be_inflated_is_bounded(
     held = 1 if handler == "echo" else 0
     with victim_of(compression=True, handler=handler) as victim:
         worst = WorstCase(text=opcode == TEXT, compression=True, messages_held=held)
-        await Siege(victim, record_property).lay(without_end(data), NUMBER, worst, extensions=DEFLATE)
+        await Siege(victim, record_property).lay(
+            without_end(data), NUMBER, worst, extensions=DEFLATE, notices=handler == "echo"
+        )
 
 
 async def test_a_hundred_slow_readers_are_bounded(compression: bool, record_property: Record) -> None:
