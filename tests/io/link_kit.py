@@ -1,7 +1,5 @@
 """What the tests of a connection share: one connection against a scripted peer, or both ends, over each transport."""
 
-import socket
-import struct
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Unpack
@@ -108,13 +106,6 @@ async def settle_until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(1):
         while not condition():  # noqa: ASYNC110 - no event tells of it, and this clock costs no time
             await trio.sleep(0.001)
-
-
-def reset(stream: trio.abc.Stream) -> None:
-    """Close a TCP stream with a reset."""
-    assert isinstance(stream, trio.SocketStream)
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    stream.socket.close()
 
 
 def joined(peer: RawPeer, frames: Iterable[tuple[int, bytes]]) -> bytes:

@@ -18,12 +18,12 @@ from tests.io.link_kit import (
     both_ends,
     bounded_kind,
     every_kind,
-    reset,
     settle,
     settle_until,
 )
 from tests.io.test_backpressure import fill
 from tests.io.test_cancellation import Canceller, cancel_everywhere
+from tests.io.transport_kit import reset
 from trio_ws import (
     BroadcastResult,
     ConnectionClosed,

@@ -19,11 +19,11 @@ from tests.io.link_kit import (
     every_role,
     joined,
     open_streams,
-    reset,
     settle,
     settle_until,
     shake_hands,
 )
+from tests.io.transport_kit import reset
 from trio_ws import (
     CloseReason,
     ConnectionClosed,

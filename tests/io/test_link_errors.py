@@ -15,9 +15,9 @@ from tests.io.link_kit import (
     every_kind,
     every_role,
     joined,
-    reset,
     settle,
 )
+from tests.io.transport_kit import reset
 from trio_ws import (
     CloseReason,
     ConnectionClosed,

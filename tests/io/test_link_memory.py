@@ -16,10 +16,10 @@ from tests.io.link_kit import (
     both_ends,
     every_kind,
     open_streams,
-    reset,
     settle,
     shake_hands,
 )
+from tests.io.transport_kit import reset
 from trio_ws import (
     ConnectionClosed,
     WebSocketConnection,

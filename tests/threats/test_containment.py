@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.io.link_kit import BINARY, TEXT, reset
+from tests.io.link_kit import BINARY, TEXT
+from tests.io.transport_kit import reset
 from tests.threats.states_kit import ENDING, HALF_OPEN, OPEN, Move, opened, read_no_echoes, sending
 from tests.threats.threat_kit import MEBI, Victim, certificate_for, victim_of
 from trio_ws import WebSocketConnection, open_websocket

@@ -31,7 +31,7 @@ from tests.io.link_kit import (
     open_streams,
     settle,
 )
-from tests.io.link_kit import reset as reset_stream
+from tests.io.transport_kit import reset as reset_stream
 from tests.protocol.deflate_kit import Deflating
 from tests.threats.test_faults_writing import frames_of
 from trio_ws import (

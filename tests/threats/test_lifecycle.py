@@ -13,8 +13,8 @@ import pytest
 import trio
 import trio.testing
 
-from tests.io.link_kit import BINARY, PING, PONG, TEXT, reset
-from tests.io.transport_kit import tls_contexts
+from tests.io.link_kit import BINARY, PING, PONG, TEXT
+from tests.io.transport_kit import reset, tls_contexts
 from tests.threats.states_kit import DRIPPING, ENDING, HALF_OPEN, OPEN, Move, read_no_echoes
 from tests.threats.threat_kit import KIBI, Victim, certificate_for, victim_of
 from trio_ws import ConnectionClosed, WebSocketRequest, open_websocket, serve_websocket
