@@ -43,6 +43,7 @@ CONNECTION = (
     "_inbox_c > _ending_c > _link_c > _connection",
     "_errors > _credentials > _config",
     "_timers > _heap > _contexts, _ending",
+    "_interrupts > _channel, _pieces, _connection, _bytestream",
     "_endpoint > _overload > _options, _config",
     "_observer > _options, _config, _ending",
     "_link > _statistics > _facts",

@@ -86,6 +86,7 @@ class BroadcastResult:
     gone: list[WebSocketConnection] = field(default_factory=list[WebSocketConnection])
 
 
+@trio.lowlevel.enable_ki_protection
 async def broadcast(
     connections: Iterable[WebSocketConnection],
     message: str | Buffer | PreparedMessage,

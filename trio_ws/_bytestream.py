@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ._errors import ConnectionClosed, ConnectionEnded
+from ._interrupts import uninterrupted
 from ._sendable import Utf8Decoder, check_message
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 PIECE_SIZE = 65536
 
 
+@uninterrupted
 class WebSocketStream(trio.abc.HalfCloseableStream):
     """A connection as a stream of bytes: a tunnel for protocols that want one, such as TLS or SSH.
 

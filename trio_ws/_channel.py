@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import checkpoint_if_cancelled, current_task, wait_task_rescheduled
+from trio.lowlevel import (
+    checkpoint_if_cancelled,
+    current_task,
+    enable_ki_protection,
+    wait_task_rescheduled,
+)
+
+from ._interrupts import uninterrupted
 
 if TYPE_CHECKING:
     from ._inbox import Message, Owner, Turn
@@ -32,6 +39,7 @@ class QueueStatistics:
     max_bytes: float
 
 
+@enable_ki_protection
 async def rest(turn: Turn) -> None:
     """Let others run, and begin a new turn.
 
@@ -41,6 +49,7 @@ async def rest(turn: Turn) -> None:
     turn.begin()
 
 
+@enable_ki_protection
 async def receive(owner: Owner, stop: bool = False) -> Message:
     """Take the next message, waiting for it if need be.
 
@@ -89,6 +98,7 @@ def receive_nowait(owner: Owner) -> Message:
     raise owner.closed_error() if inbox.closed else trio.WouldBlock
 
 
+@uninterrupted
 class MessageChannel(trio.abc.ReceiveChannel["str | bytes"]):
     """The receiving end of a connection's queue of messages.
 

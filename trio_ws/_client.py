@@ -224,6 +224,7 @@ class _Start:
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def _opened(
     start: _Start,
 ) -> AsyncGenerator[WebSocketConnection]:
@@ -251,6 +252,7 @@ async def _opened(
         raise error
 
 
+@trio.lowlevel.enable_ki_protection
 async def _bound(nursery: trio.Nursery, start: _Start) -> WebSocketConnection:
     connection = await _connect(nursery, start)
     bind(nursery, connection)

@@ -10,12 +10,13 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, cast
 
 import trio
-from trio.lowlevel import checkpoint_if_cancelled
+from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from ._accel import accelerated
 from ._channel import MessageChannel, receive, rest
 from ._endpoint import Endpoint, endpoints
 from ._facts import ConnectionFacts, link_of
+from ._interrupts import uninterrupted
 from ._pieces import MessageStream, each_of, recoded_pieces
 from ._prepared import PreparedMessage
 from ._sendable import check_message, control_payload, recoded, sendable_code
@@ -39,6 +40,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=masks.forget)
 
 
+@uninterrupted
 class WebSocketConnection(ConnectionFacts, trio.abc.Channel["str | bytes"]):
     """An open WebSocket connection: a Trio channel of `str` (text) and `bytes` (binary) messages.
 
@@ -284,7 +286,7 @@ class WebSocketConnection(ConnectionFacts, trio.abc.Channel["str | bytes"]):
         try:
             await trio.lowlevel.checkpoint()
             await link.over.wait()
-        except trio.Cancelled:
+        except BaseException:  # cancelled, or interrupted for the second time
             link.abort(None)
             raise
 
@@ -333,16 +335,17 @@ def announce(connection: WebSocketConnection) -> WebSocketConnection:
 
 def bind(nursery: trio.Nursery, connection: WebSocketConnection) -> None:
     """Have a nursery wait for a connection, which is cut when the nursery is cancelled, or takes no more tasks."""
-
-    async def until_over() -> None:
-        try:
-            await connection.wait_closed()
-        except trio.Cancelled:
-            connection.terminate()
-            raise
-
     try:
-        nursery.start_soon(until_over, name=f"trio_ws {connection}")
+        nursery.start_soon(_until_over, connection, name=f"trio_ws {connection}")
     except RuntimeError:
+        connection.terminate()
+        raise
+
+
+@enable_ki_protection
+async def _until_over(connection: WebSocketConnection) -> None:
+    try:
+        await connection.wait_closed()
+    except trio.Cancelled:
         connection.terminate()
         raise

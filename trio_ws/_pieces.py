@@ -11,6 +11,7 @@ import trio
 
 from ._channel import receive_nowait, rest
 from ._inbox import memory_of
+from ._interrupts import uninterrupted
 from ._sendable import Utf8Decoder, recoded
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Pieces:
         return piece
 
 
+@uninterrupted
 class MessageStream:
     """One message, received in pieces: ``async with ws.receive_stream() as pieces: async for piece in pieces: ...``.
 

@@ -197,6 +197,7 @@ def reconnecting(
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def _block(make: Callable[[trio.Nursery], Connections]) -> AsyncGenerator[Connections]:
     error: BaseException | None = None
     try:

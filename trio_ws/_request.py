@@ -12,6 +12,7 @@ from ._connection import WebSocketConnection, announce, bind, class_of, masks
 from ._endpoint import Endpoint, endpoints, tls_of
 from ._farewell import deliver, part, refusal_by, turn_away
 from ._forwarded import client_of
+from ._interrupts import uninterrupted
 from .protocol import Headers, Response, accepted_response, change_accepted, encode_headers
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class _Asking(NamedTuple):
     meter: Meter | None
 
 
+@uninterrupted
 class WebSocketRequest:
     """A valid request for a WebSocket, waiting to be accepted or rejected.
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, Unpack, cast
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ._config import ServerConfig
 from ._counters import Counters
@@ -120,6 +121,7 @@ class WebSocketServer:
         alive = [each for each in connections if each is not None and each.state is not State.CLOSED]
         return self._counters.statistics(alive, connections.count(None))
 
+    @enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[WebSocketServer] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `aclose` is called or this is cancelled.
 
@@ -209,6 +211,7 @@ class WebSocketServer:
             finally:
                 del error  # its traceback leads here
 
+    @enable_ki_protection
     async def aclose(self, drain: float = 10.0, code: int = 1001, reason: str | None = None) -> None:
         """Stop serving: accept no more, close every connection, and cut what has not ended in time.
 
@@ -260,6 +263,7 @@ class WebSocketServer:
         while self._talks:
             await self._ended.park()
 
+    @enable_ki_protection
     async def _accept_all(self, nursery: trio.Nursery) -> None:
         """Accept until all listeners are closed, but while the server is paused."""
         while True:
@@ -292,16 +296,21 @@ class WebSocketServer:
                     else:
                         await end(request, 1000, 500, "unanswered")
         finally:
-            self._talks.discard(talk)
-            if self._ended:
-                self._ended.unpark_all()
-            if talk.connection is not None:
-                talk.connection.terminate()
-            elif talk.request is not None:
-                self._counters.refuse(talk.request.refusal)
-            talk.expiry.stop()
-            if talk.place is not None:
-                talk.place.leave()
+            self._forget(talk)
+
+    @enable_ki_protection
+    def _forget(self, talk: Talk) -> None:
+        """Let go of a connection whose task ends, wholly: who closes the server waits until nothing is left."""
+        self._talks.discard(talk)
+        if self._ended:
+            self._ended.unpark_all()
+        if talk.connection is not None:
+            talk.connection.terminate()
+        elif talk.request is not None:
+            self._counters.refuse(talk.request.refusal)
+        talk.expiry.stop()
+        if talk.place is not None:
+            talk.place.leave()
 
     async def _admit(self, talk: Talk, stream: trio.abc.Stream, is_read: bool) -> bool:
         """Give a connection its place, or turn it away; return whether it has one."""
@@ -344,6 +353,7 @@ class WebSocketServer:
                 raise
             return None
 
+    @enable_ki_protection
     async def _end_failed(self, talk: Talk, request: WebSocketRequest, exc: BaseException) -> None:
         """End the connection as befits how the handler ended, and raise what is meant for somebody outside."""
         failure, interruption = failure_of(exc, request), interruption_of(exc)

@@ -52,6 +52,7 @@ class Talk:
             self.farewell.cancel()
 
 
+@trio.lowlevel.enable_ki_protection
 async def end(request: WebSocketRequest, code: int, status: int, refusal: str) -> None:
     """Close the connection with `code`, or answer a request that has no answer yet with `status`, for this reason."""
     if request.connection is not None:

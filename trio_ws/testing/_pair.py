@@ -42,6 +42,7 @@ class ConnectionPair(NamedTuple):
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def open_connection_pair(
     streams: tuple[trio.abc.Stream, trio.abc.Stream] | None = None,
     *,

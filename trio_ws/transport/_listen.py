@@ -36,6 +36,7 @@ _BACKLOG: Final = 0xFFFF
 _TOGETHER: Final = 16
 
 
+@trio.lowlevel.enable_ki_protection
 async def accept_forever(
     listener: trio.abc.Listener[trio.abc.Stream],
     handler: Callable[[trio.abc.Stream], Awaitable[object]],

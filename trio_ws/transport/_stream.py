@@ -165,6 +165,7 @@ class StreamTransport(Transport):
     def abort(self) -> None:
         self._abort(None)
 
+    @trio.lowlevel.enable_ki_protection
     async def _read_all(self) -> None:
         with self._reader_scope:
             try:
@@ -197,6 +198,7 @@ class StreamTransport(Transport):
             self.heard = trio.current_time()
             self._call(self._receiver.data_received, data)
 
+    @trio.lowlevel.enable_ki_protection
     async def _write_all(self) -> None:
         try:
             with self._writer_scope:
