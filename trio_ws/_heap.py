@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from time import thread_time
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -24,6 +25,10 @@ WORTH = 2**22
 #: Seconds from then until it is done, once for all that is given back meanwhile, and so never more often.
 PATIENCE = 1.0
 
+#: The same as a multiple of the processor's time that it took before: with a large heap it takes longer, and no more than
+#: a hundredth of all time is to go into it, however often peers come and go.
+COST = 100
+
 _tally: trio.lowlevel.RunVar[_Tally] = trio.lowlevel.RunVar("trio_ws._heap")
 
 
@@ -32,16 +37,19 @@ class _Tally:
 
     def __init__(self) -> None:
         self._size = 0
+        self._patience = PATIENCE
         self._alarm = Alarm(self._ring)
 
     def add(self, size: int) -> None:
         self._size += size
         if self._size >= WORTH > self._size - size:
-            self._alarm.set(trio.current_time() + PATIENCE)
+            self._alarm.set(trio.current_time() + self._patience)
 
     def _ring(self) -> None:
         self._size = 0
+        begun = thread_time()
         trim()
+        self._patience = max(PATIENCE, COST * (thread_time() - begun))
 
 
 def give_back(size: int) -> None:

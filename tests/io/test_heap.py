@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from trio_ws import _heap
-from trio_ws._heap import PATIENCE, WORTH, give_back, trim
+from trio_ws._heap import COST, PATIENCE, WORTH, give_back, trim
 from trio_ws.testing import open_connection_pair
 
 
@@ -37,6 +37,17 @@ async def test_much_is_seen_to_once(autojump_clock: trio.testing.MockClock, trim
     give_back(WORTH)
     await trio.sleep(100)
     assert len(trims) == 2
+
+
+async def test_what_takes_long_is_done_seldom(
+    autojump_clock: trio.testing.MockClock, trims: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([10.0, 10.5, 20.0, 20.001, 30.0, 30.0])
+    monkeypatch.setattr(_heap, "thread_time", lambda: next(seconds))
+    for _ in range(3):
+        give_back(WORTH)
+        await trio.sleep(100)
+    assert trims == [PATIENCE, 100 + COST * 0.5, 200 + PATIENCE]
 
 
 @pytest.mark.parametrize(

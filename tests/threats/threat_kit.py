@@ -189,7 +189,7 @@ class Victim:
             return
         raise AssertionError(f"not dropped: {self.sockets}, {self.report()}")
 
-    async def shrunk(self, size: int, patience: float = 5.0) -> None:
+    async def shrunk(self, size: int, patience: float = 20.0) -> None:
         """Wait until all connections are gone and it takes so many bytes at most; fail if not in so many seconds."""
         await self.idle(patience)
         with trio.move_on_after(patience):
