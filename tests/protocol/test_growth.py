@@ -191,7 +191,7 @@ def test_each_part_costs_the_same_however_many_come(
 
 
 @pytest.mark.parametrize("number", [1, FRAME_LIMIT, 100_000])
-def test_a_read_takes_a_call_for_each_thousands_of_messages(codec: Codec, peer: Peer, number: int) -> None:
+def test_a_read_takes_a_call_for_each_hundreds_of_messages(codec: Codec, peer: Peer, number: int) -> None:
     calls = [step() for step in frames_in_one_read(codec, peer, number, opcode=BINARY)]
     assert len(calls) <= number // FRAME_LIMIT + 1
 

@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 #: Longest frame there can be. RFC 6455 allows 2^63 - 1; ws refuses more than a double counts exactly, and so do we.
 MAX_FRAME_SIZE = 2**53 - 1
 
-#: Frames decoded by one call, and parts of frames, so that who called can see to others in between: a read full of empty
-#: messages would be ten thousand objects and 10 ms. 256 of them take as long as some 64 KiB of large messages.
+#: Frames decoded by one call: a read full of empty ones would be ten thousand objects, and 20 ms for which others wait.
 FRAME_LIMIT = 256
 
 #: Payload bytes inflated at a time: so many, times 1032 at most, is what can come of them at once.
@@ -144,20 +143,18 @@ class Decoder:
     def decode(self, data: Data, limit: int = FRAME_LIMIT) -> list[Event]:
         """Take more bytes, `limit` frames at most, and return what they complete; for the others call again with `b""`."""
         events: list[Event] = []
-        steps = 0
         if self.finished:
             return events
-        buffer, position = self._pending, self._offset
+        buffer, position, steps = self._pending, self._offset, 0
         if len(data):
             buffer, position = buffer[position:] + data if buffer else bytes(data), 0
         try:
             while steps < limit:
                 taken = self._payload(buffer, position, events) if self._remaining else 0
                 taken = taken or self._frame(buffer, position, events)
-                position += taken
+                position, steps = position + taken, steps + (taken > 0)
                 if not taken or self._paused:
                     break
-                steps += 1
         except RemoteProtocolError as violation:
             self.finished = True
             # without the traceback: its frames would keep the buffers alive, and `events` in a cycle
