@@ -39,7 +39,7 @@ TRANSPORT = (
     "_accepted, _polled > _proxy_protocol > __init__",
 )
 CONNECTION = (
-    "_errors, _timers, _endpoint, _sendable, _prepared, _options, _config > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _ending > _link > _sending > _facts > _connection > _bytestream",
+    "_errors, _timers, _turns, _endpoint, _sendable, _prepared, _options, _config > _contexts, _inbox, _pings > _channel > _outbox, _pieces > _ending > _link > _sending > _facts > _connection > _bytestream",
     "_inbox_c > _ending_c > _link_c > _connection",
     "_errors > _credentials > _config",
     "_timers > _heap > _contexts, _ending",

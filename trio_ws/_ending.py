@@ -290,7 +290,8 @@ class Ending:
 
     def _watch(self) -> None:
         """Apply the rules of liveness."""
-        when = self.pings.watch(self.protocol, self.transport, self.inbox.reading)
+        reading = self.inbox.reading and not self.protocol.more  # else what was read waits for its turn
+        when = self.pings.watch(self.protocol, self.transport, reading)
         if when is None:
             self.abort(TimeoutError("the peer made no progress in time: it is taken for dead"))
         else:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from . import _ending
+from ._turns import ask_for_turn
 from .protocol import Event, Fragment, Phase, Ping, Pong, Protocol, TextBytes, encode_close
 from .transport import HIGH_WATER, log_failure
 
@@ -44,7 +45,7 @@ class Link(_ending.Ending):
         on_gone: called when the connection is over.
     """
 
-    __slots__ = ("_asked", "_midway")
+    __slots__ = ("_asked", "_midway", "_resting")
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Link(_ending.Ending):
         super().__init__(protocol, transport, config, token, number, on_gone)
         self._asked = False  # whether the inbox is asking for a message right now
         self._midway = False  # whether what was read last has completed nothing
+        self._resting = False  # whether a turn was asked for
 
     def start(self, nursery: trio.Nursery, leftover: bytes) -> None:
         """Begin to receive: first what came glued to the handshake, then what the transport brings."""
@@ -78,7 +80,7 @@ class Link(_ending.Ending):
                 self._note(events, len(data))
             self._dispatch(events)
             if protocol.partial or self.inbox.bytes or protocol.more:
-                self._go_on()
+                self._settle()
         elif protocol.phase is Phase.ENDING:
             self._drop(len(data))
 
@@ -99,16 +101,40 @@ class Link(_ending.Ending):
             self._dispatch(self.protocol.receive_data(b""))
 
     def _go_on(self) -> None:
-        """Go on with what was read while there is room for it, then to its end or with reading."""
-        while self.protocol.more and not self._is_full():
-            self._dispatch(self.protocol.receive_data(b""))
-        if self._eof and not self.protocol.more:
+        """Go on with what was read, if there is room for it."""
+        if self.protocol.more and not self._is_full():
+            events = self.protocol.receive_data(b"")
+            if self._midway:
+                self._note(events, 0)
+            self._dispatch(events)
+        self._settle()
+
+    def _settle(self) -> None:
+        """See what comes next: another turn for what is left of what was read, its end, or a pause until there is room.
+
+        What a peer can have decoded in one turn is bounded in frames, as what is read is in bytes: 64 KiB are one large
+        message, which is done in 30 us, or ten thousand pings, which take a thousand times as long.
+        """
+        if self.protocol.more and not self._is_full():
+            self.transport.pause_reading()
+            if not self._resting:
+                self._resting = True
+                ask_for_turn(self)
+        elif self._eof and not self.protocol.more:
             self._handle_eof()
         elif self.inbox.reading and self._is_full():
             self.inbox.reading = False
             self.pauses += 1
             self._paused -= max(self.transport.heard, self.pings.resumed)  # one of them is this moment
             self.transport.pause_reading()
+
+    def take_turn(self) -> None:
+        """Go on with what was read when others have had their turn, then with reading."""
+        self._resting = False
+        if self.protocol.may_receive and (self.inbox.reading or self.inbox.closed):
+            self.pings.resumed = trio.current_time()
+            self.transport.resume_reading()
+            self._go_on()
 
     def _dispatch(self, events: list[Event]) -> None:
         for event in events:

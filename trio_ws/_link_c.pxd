@@ -8,13 +8,16 @@ cdef Py_ssize_t HIGH_WATER
 
 @cython.final
 cdef class Link(_ending.Ending):
-    cdef bint _asked, _midway
+    cdef bint _asked, _midway, _resting
 
     @cython.locals(protocol=_protocol.Protocol, events=list)
     cpdef object data_received(self, data)
     cpdef object eof_received(self)
     cpdef object drained(self)
+    @cython.locals(events=list)
     cdef object _go_on(self)
+    cdef object _settle(self)
+    cpdef object take_turn(self)
     cdef object _dispatch(self, list events)
     cdef object _note(self, list events, Py_ssize_t size)
     cdef bint _is_full(self) except -1

@@ -167,16 +167,16 @@ def feed(decoder: Decoder, pieces: Iterable[Data], limit: int | None = None) -> 
     """Feed pieces to a decoder, taking what it held back for its number before the next."""
     events: list[Event] = []
     for piece in pieces:
-        held = decoder.partial
+        held, frames = decoder.partial, decoder.frames
         part = decoder.decode(piece) if limit is None else decoder.decode(piece, limit)
         while True:
             assert limit is None or len(part) <= limit
             events += part
-            # what was held back comes, or becomes more of a message that is inflated with pauses
-            assert part or decoder.partial > held or not decoder.more
+            # what was held back comes, or is a part of a message, or becomes more of one that is inflated with pauses
+            assert part or decoder.frames > frames or decoder.partial > held or not decoder.more
             if not decoder.more:
                 break
-            held = decoder.partial
+            held, frames = decoder.partial, decoder.frames
             part = decoder.decode(b"") if limit is None else decoder.decode(b"", limit)
     return seen(events)
 

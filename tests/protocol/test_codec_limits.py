@@ -159,7 +159,7 @@ def test_no_fragmented_message_can_be_asked_for(codec: Codec, peer: Peer) -> Non
     check(codec, peer, peer.header(BINARY, 1000, fin=False), TOO_MANY, limits=limits)
 
 
-# Number of events
+# Number of frames
 
 
 def test_thousands_of_frames_in_one_buffer(codec: Codec, peer: Peer) -> None:
@@ -176,11 +176,24 @@ def decode(decoder: Decoder, data: bytes, limit: int) -> tuple[list[Seen], bool]
     return seen(decoder.decode(data, limit)), decoder.more
 
 
-def test_one_call_returns_4096_events_at_most(codec: Codec, peer: Peer) -> None:
+def test_one_call_decodes_256_frames_at_most(codec: Codec, peer: Peer) -> None:
     decoder = codec.decoder(peer)
-    data = [peer.frame(TEXT) * 4096, peer.frame(TEXT) * 10_000, b"", b"", b""]
+    data = [peer.frame(TEXT) * 256, peer.frame(TEXT) * 600, b"", b"", b""]
     calls = [(len(decoder.decode(piece)), decoder.more) for piece in data]
-    assert calls == [(4096, False), (4096, True), (4096, True), (10_000 - 2 * 4096, False), (0, False)]
+    assert calls == [(256, False), (256, True), (256, True), (600 - 2 * 256, False), (0, False)]
+
+
+@pytest.mark.parametrize("payload", [b"", b"x"])
+@pytest.mark.parametrize("limit", [1, 3, 256])
+def test_frames_that_complete_nothing_count_too(codec: Codec, peer: Peer, payload: bytes, limit: int) -> None:
+    decoder = codec.decoder(peer)
+    frame = peer.frame(CONTINUATION, payload, fin=False)
+    data = peer.frame(BINARY, payload, fin=False) + frame * (10 * limit - 2) + peer.frame(CONTINUATION)
+    for call in range(1, 10):
+        assert decode(decoder, data, limit) == ([], True)
+        assert decoder.frames == call * limit
+        data = b""
+    assert decode(decoder, data, limit) == ([payload * (10 * limit - 1)], False)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7])
@@ -307,16 +320,16 @@ def test_no_frame_has_the_rest_of_its_buffer_copied(codec: Codec, peer: Peer, op
     data = peer.frame(opcode, b"x", fin=False) + frame * 10_000 + peer.frame(PING, b"x")
     assert len(data) > 30_000
     with memory() as measure:
-        assert len(decoder.decode(data)) == 1
+        assert len(decoder.decode(data, 20_000)) == 1
         assert measure()[1] < 26 * KIB  # the message so far, twice while it grows
 
 
 def test_an_incomplete_control_frame_is_all_that_is_held_of_it(codec: Codec, peer: Peer) -> None:
     decoder = codec.decoder(peer)
     frame = peer.frame(PING, b"x" * 125)
-    chunk = frame * 400 + frame[:-1]  # what is cut off is kept, what it was cut from is not
+    chunk = frame * 250 + frame[:-1]  # what is cut off is kept, what it was cut from is not
     with memory() as measure:
-        assert len(decoder.decode(chunk)) == 400
+        assert len(decoder.decode(chunk)) == 250
         assert measure()[0] < 4 * KIB
     assert feed(decoder, [frame[-1:]]) == [Ping(b"x" * 125)]
 

@@ -9,7 +9,7 @@ from tests.threats.threat_kit import KIBI
 # modules of the package: what is no option is a constant of theirs
 from trio_ws._link import LAST_BYTES
 from trio_ws.protocol import Limits
-from trio_ws.protocol._codec import EVENT_LIMIT, INFLATE_LIMIT, INFLATE_STEP
+from trio_ws.protocol._codec import FRAME_LIMIT, INFLATE_LIMIT, INFLATE_STEP
 from trio_ws.protocol._deflate import OWN_BITS, OWN_MEM_LEVEL
 from trio_ws.transport import HIGH_WATER
 from trio_ws.transport._base import BATCH, MAX_CHUNKS
@@ -61,7 +61,7 @@ class WorstCase:
     def received(self) -> int:
         """Messages that wait, whole or not, and what one read adds to a queue that is all but full."""
         burst = INFLATE_LIMIT if self.compression else self.read
-        return self.message_queue_bytes + self.wide * (self.max_message_size + burst) + OBJECT * EVENT_LIMIT
+        return self.message_queue_bytes + self.wide * (self.max_message_size + burst) + OBJECT * FRAME_LIMIT
 
     @property
     def undecoded(self) -> int:

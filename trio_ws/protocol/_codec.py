@@ -5,7 +5,7 @@ bytes give events or one `RemoteProtocolError` as the last event, and after that
 
 Memory: what is held between two calls is an incomplete frame header or control frame (139 bytes at most), the payload
 of the message being assembled, unmasked and joined as it arrives (so what a header announces costs nothing until it
-comes, and a fragment costs no memory of its own), and a read that had more than `limit` events, until it is used up.
+comes, and a fragment costs no memory of its own), and a read that had more than `limit` frames, until it is used up.
 
 The checks of a header are made in a fixed order, each from the header alone, before any payload is looked at.
 """
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 #: Longest frame there can be. RFC 6455 allows 2^63 - 1; ws refuses more than a double counts exactly, and so do we.
 MAX_FRAME_SIZE = 2**53 - 1
 
-#: Events returned by one call, so that a read full of empty messages cannot become tens of thousands of objects.
-EVENT_LIMIT = 4096
+#: Frames decoded by one call: a read full of empty ones would be ten thousand objects, and 20 ms for which others wait.
+FRAME_LIMIT = 256
 
 #: Payload bytes inflated at a time: so many, times 1032 at most, is what can come of them at once.
 INFLATE_STEP = 4096
@@ -140,19 +140,19 @@ class Decoder:
         self._in_pieces = self._in_pieces and self._opcode != OP_CONTINUATION
         return not self._in_pieces
 
-    def decode(self, data: Data, limit: int = EVENT_LIMIT) -> list[Event]:
-        """Take more bytes and return what they complete, `limit` events at most; for the others call again with `b""`."""
+    def decode(self, data: Data, limit: int = FRAME_LIMIT) -> list[Event]:
+        """Take more bytes, `limit` frames at most, and return what they complete; for the others call again with `b""`."""
         events: list[Event] = []
         if self.finished:
             return events
-        buffer, position = self._pending, self._offset
+        buffer, position, steps = self._pending, self._offset, 0
         if len(data):
             buffer, position = buffer[position:] + data if buffer else bytes(data), 0
         try:
-            while len(events) < limit:
+            while steps < limit:
                 taken = self._payload(buffer, position, events) if self._remaining else 0
                 taken = taken or self._frame(buffer, position, events)
-                position += taken
+                position, steps = position + taken, steps + (taken > 0)
                 if not taken or self._paused:
                     break
         except RemoteProtocolError as violation:
@@ -163,7 +163,7 @@ class Decoder:
             self.stop()
         else:
             # as it is where the limit has stopped us: to cut off what was used, each time, would be quadratic
-            self.more = (self._paused or len(events) >= limit) and position < len(buffer)
+            self.more = (self._paused or steps >= limit) and position < len(buffer)
             self._paused = False
             self._pending, self._offset = (buffer, position) if self.more else (buffer[position:], 0)
             self.partial = len(self._message)
@@ -321,7 +321,7 @@ class Decoder:
             self._piece(events, final)
         elif final:
             events.append(bytes(self._message) if self._opcode == OP_BINARY else _text(self._message))
-        elif self._opcode == OP_TEXT:
+        elif self._opcode == OP_TEXT and size:
             self._checked += _decode_utf8(self._message, self._checked, False)[1]
         if final:
             self.messages += 1

@@ -22,7 +22,7 @@ cdef class Decoder:
     cdef object _inflater
     cdef long long _size, _fragments, _checked, _remaining, _inflated, _max_message_size, _max_fragments
 
-    @cython.locals(position=Py_ssize_t, taken=Py_ssize_t, buffer=bytes, events=list)
+    @cython.locals(position=Py_ssize_t, taken=Py_ssize_t, steps=Py_ssize_t, buffer=bytes, events=list)
     cpdef list decode(self, data, Py_ssize_t limit=*)
     cpdef object stop(self)
     @cython.locals(available=Py_ssize_t, first=int, second=int, opcode=int, size=longlong, width=int, position=Py_ssize_t, end=Py_ssize_t, mask=bytes)

@@ -62,6 +62,7 @@ class Poller:
         "_events",
         "_polled",
         "_ready",
+        "_ready_since",
         "again",
         "due",
         "flusher",
@@ -75,6 +76,7 @@ class Poller:
         self._ready = ready
         self._events: list[tuple[int, int]] = []  # ready and not served yet, the last one first
         self._polled = 0  # the turn in which they were reported
+        self._ready_since = 0.0  # when serving what is ready was last over
         self.sockets: dict[int, Served] = {}
         self.held = 0
         self.due: deque[Served] = deque()
@@ -120,22 +122,27 @@ class Poller:
     def serve_ready(self) -> None:
         """Serve what is ready; what does not fit into this turn comes first in the next.
 
+        There is as much time for what was reported as tasks took since the last time, or a slice if that is more: else
+        tasks that are busy would keep all waiting who have not been read. To look again there is a slice.
+
         The tasks of the pass that follows have a turn of their own, also when nothing is ready.
         """
         self.turn += 1
-        deadline = time.perf_counter() + _SLICE
+        begun = time.perf_counter()
+        deadline = begun + max(_SLICE, begun - self._ready_since)
         self.again = True
-        while self._events or (self.again and time.perf_counter() < deadline):
+        while self._events or (self.again and time.perf_counter() < begun + _SLICE):
             if not self._events:
                 self._events = self._ready.poll(_MAX_EVENTS)
                 self._events.reverse()
                 self._polled = self.turn + 1
                 self.again = False
             if not self._events:
-                return
+                break
             self.begin_turn()
             if not self._serve(deadline):
-                return
+                break
+        self._ready_since = time.perf_counter()
 
     def serve_due(self, count: int) -> int:
         """Serve *count* of those that are due, as far as there is time, in a turn of their own; return how many are left.

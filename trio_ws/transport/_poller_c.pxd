@@ -16,7 +16,7 @@ cdef class Poller:
     cdef object _ready
     cdef list _events
     cdef long long _polled
-    cdef double _due_since
+    cdef double _due_since, _ready_since
 
     cpdef object add(self, int fd, transport)
     cpdef object remove(self, int fd)
@@ -25,7 +25,7 @@ cdef class Poller:
     cpdef object watch(self, int fd, old, new)
     cpdef object call_soon(self, transport)
     cpdef object wake_flusher(self)
-    @cython.locals(deadline=double)
+    @cython.locals(begun=double, deadline=double)
     cpdef object serve_ready(self)
     @cython.locals(begun=double, deadline=double)
     cpdef Py_ssize_t serve_due(self, Py_ssize_t count) except -1
