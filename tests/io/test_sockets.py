@@ -7,6 +7,7 @@ import socket
 import tracemalloc
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
+from statistics import median
 from time import perf_counter
 
 import pytest
@@ -232,7 +233,21 @@ async def test_writes_of_a_receiver_are_corked_too_and_leave_without_another_eve
         peer.close()
 
 
-async def test_three_hundred_ready_at_once_let_others_run_in_between() -> None:
+def burn(seconds: float) -> None:
+    """Keep the processor for a while."""
+    until = perf_counter() + seconds
+    while perf_counter() < until:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("busy", "least", "most"),
+    [
+        pytest.param(0, 1, 30, id="slices of 1 ms"),
+        pytest.param(0.005, 40, 150, id="as much time as tasks take"),
+    ],
+)
+async def test_three_hundred_ready_at_once_and_tasks_take_turns(busy: float, least: int, most: int) -> None:
     pairs = [plain_pair() for _ in range(300)]
     with trio.fail_after(PATIENCE), counted_steps() as steps:
         async with trio.open_nursery() as nursery:
@@ -241,25 +256,24 @@ async def test_three_hundred_ready_at_once_let_others_run_in_between() -> None:
                 started(ours, recorder, nursery) for (ours, _), recorder in zip(pairs, recorders, strict=True)
             ]
             await trio.testing.wait_all_tasks_blocked()
-            ticks: list[int] = []
-            served: list[tuple[int, int]] = []  # step, and how often the ticker had run by then
+            served: list[int] = []  # in which step
 
             async def tick() -> None:
                 while True:
-                    ticks.append(steps.count)
+                    burn(busy)
                     await trio.lowlevel.checkpoint()
 
             def work() -> None:
-                until = perf_counter() + 0.00005
-                while perf_counter() < until:
-                    pass
-                served.append((steps.count, len(ticks)))
+                burn(0.00005)
+                served.append(steps.count)
 
             for recorder in recorders:
                 recorder.on["data"] = work
+            nursery.start_soon(tick)
+            for _ in range(3):
+                await trio.lowlevel.checkpoint()
             for _, peer in pairs:
                 peer.send(b"x")
-            nursery.start_soon(tick)
             for recorder in recorders:
                 await recorder.until_received(1)
             nursery.cancel_scope.cancel()
@@ -267,10 +281,8 @@ async def test_three_hundred_ready_at_once_let_others_run_in_between() -> None:
                 transport.abort()
     for _, peer in pairs:
         peer.close()
-    # 300 times 50 us are 15 ms of work, in slices of 1 ms.
-    assert len({tick for _, tick in served}) >= 10
-    in_one_step = [step for step, _ in served]
-    assert max(map(in_one_step.count, in_one_step)) <= 30
+    # 300 times 50 us are 15 ms of work; one step may be longer, where the machine has let another process run
+    assert least <= median(map(served.count, set(served))) <= most
     await trio.testing.wait_all_tasks_blocked()
 
 

@@ -62,7 +62,8 @@ class Poller:
         "_events",
         "_polled",
         "_ready",
-        "_ready_since",
+        "_tasks_since",
+        "_tasks_took",
         "again",
         "due",
         "flusher",
@@ -76,7 +77,9 @@ class Poller:
         self._ready = ready
         self._events: list[tuple[int, int]] = []  # ready and not served yet, the last one first
         self._polled = 0  # the turn in which they were reported
-        self._ready_since = 0.0  # when serving what is ready was last over
+        self._tasks_since = self._tasks_took = (
+            0.0  # when they began to run, and the seconds for which they last did
+        )
         self.sockets: dict[int, Served] = {}
         self.held = 0
         self.due: deque[Served] = deque()
@@ -119,17 +122,21 @@ class Poller:
             self._due_since = time.perf_counter()
             reschedule(task)
 
+    def tasks_over(self) -> None:
+        """Take note that all tasks have had their turn."""
+        self._tasks_took = time.perf_counter() - self._tasks_since
+
     def serve_ready(self) -> None:
         """Serve what is ready; what does not fit into this turn comes first in the next.
 
-        There is as much time for what was reported as tasks took since the last time, or a slice if that is more: else
+        There is as much time for what was reported as tasks took in the last pass, or a slice if that is more: else
         tasks that are busy would keep all waiting who have not been read. To look again there is a slice.
 
         The tasks of the pass that follows have a turn of their own, also when nothing is ready.
         """
         self.turn += 1
         begun = time.perf_counter()
-        deadline = begun + max(_SLICE, begun - self._ready_since)
+        deadline = begun + max(_SLICE, self._tasks_took)
         self.again = True
         while self._events or (self.again and time.perf_counter() < begun + _SLICE):
             if not self._events:
@@ -142,7 +149,7 @@ class Poller:
             self.begin_turn()
             if not self._serve(deadline):
                 break
-        self._ready_since = time.perf_counter()
+        self._tasks_since = time.perf_counter()
 
     def serve_due(self, count: int) -> int:
         """Serve *count* of those that are due, as far as there is time, in a turn of their own; return how many are left.

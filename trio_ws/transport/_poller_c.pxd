@@ -16,7 +16,7 @@ cdef class Poller:
     cdef object _ready
     cdef list _events
     cdef long long _polled
-    cdef double _due_since, _ready_since
+    cdef double _due_since, _tasks_since, _tasks_took
 
     cpdef object add(self, int fd, transport)
     cpdef object remove(self, int fd)
@@ -25,6 +25,7 @@ cdef class Poller:
     cpdef object watch(self, int fd, old, new)
     cpdef object call_soon(self, transport)
     cpdef object wake_flusher(self)
+    cpdef object tasks_over(self)
     @cython.locals(begun=double, deadline=double)
     cpdef object serve_ready(self)
     @cython.locals(begun=double, deadline=double)

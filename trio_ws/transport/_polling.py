@@ -47,6 +47,10 @@ class Poll(trio.abc.Instrument):
         self.ready = ReadySet()
         self.poller = Poller(self.ready)
 
+    def before_io_wait(self, timeout: float) -> None:
+        """Take the time that tasks had."""
+        self.poller.tasks_over()
+
     def after_io_wait(self, timeout: float) -> None:
         """Serve what is ready before tasks run."""
         self.poller.serve_ready()
