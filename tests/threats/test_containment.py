@@ -232,8 +232,9 @@ async def test_no_way_to_end_leaves_objects_to_the_collector(way: str) -> None:
         descriptors = victim.descriptors
         after = await several(3)
         assert victim.descriptors == descriptors
-        assert after["tasks"] == before["tasks"]
-        # sixty connections; a deadline that was met stays in Trio's heap for a while, which is three objects
+        # sixty connections; a task that serves all may just have come or gone, and a deadline that was met stays in
+        # Trio's heap for a while, which is three objects
+        assert after["tasks"] - before["tasks"] < 10
         assert after["objects"] - before["objects"] < 300
 
 
