@@ -188,9 +188,10 @@ async def test_fifty_tasks_that_send_ping_and_close_at_once_disturb_nothing(vict
                     await ws.send_message(f"{task} {index}" * (1 + index * 100))
                     await ws.ping()
 
-            for task in range(50):
-                nursery.start_soon(send, task)
-            received.extend([await ws.get_message() for _ in range(50 * number)])
+            async with trio.open_nursery() as senders:
+                for task in range(50):
+                    senders.start_soon(send, task)
+                received.extend([await ws.get_message() for _ in range(50 * number)])
             for _ in range(50):
                 nursery.start_soon(ws.aclose)
     assert sorted(received) == sorted(
