@@ -69,7 +69,7 @@ ANY_LIMITS = st.builds(
     max_message_size=st.integers(0, 100) | st.sampled_from([2**20, 2**53, 2**62, 2**63 - 1, 2**63, 2**100]),
     max_fragments=st.integers(0, 5) | st.sampled_from([131072, 2**63 - 1, 2**63, 2**100]),
 )
-EVENT_LIMITS = st.sampled_from([None, None, None, 1, 1, 2, 3, 4096, 2**63 - 1, 0, -1])
+FRAME_LIMITS = st.sampled_from([None, None, None, 1, 1, 2, 3, 4096, 2**63 - 1, 0, -1])
 BUFFERS: list[Callable[[bytes], Data]] = [bytes, bytes, bytearray, memoryview]
 
 
@@ -113,8 +113,8 @@ def runs(draw: st.DrawFn, peer: Peer) -> list[Step]:
     steps: list[Step] = []
     for piece in [*pieces, b"", peer.frame(PING)]:
         between = draw(st.lists(st.sampled_from(["next_in_pieces", "next_whole", "decode"]), max_size=2))
-        steps += [Step(call, limit=draw(EVENT_LIMITS)) for call in between]
-        steps.append(Step("decode", draw(st.sampled_from(BUFFERS))(piece), draw(EVENT_LIMITS)))
+        steps += [Step(call, limit=draw(FRAME_LIMITS)) for call in between]
+        steps.append(Step("decode", draw(st.sampled_from(BUFFERS))(piece), draw(FRAME_LIMITS)))
     return steps
 
 
