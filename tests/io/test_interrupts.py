@@ -221,3 +221,30 @@ def test_ctrl_c_at_any_line_of_sending_and_receiving_comes_out() -> None:
         assert seconds == 0, line
         runs += 1
     assert runs > 20
+
+
+@trio.lowlevel.enable_ki_protection
+async def press_ctrl_c() -> None:
+    """Have the main task interrupted when everybody waits."""
+    await trio.testing.wait_all_tasks_blocked()
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_while_closing_waits_for_the_peer_no_longer() -> None:
+    clock = trio.testing.MockClock()
+
+    async def main() -> None:
+        near, far = await tcp_pair()
+        async with far, trio.open_nursery() as nursery:
+            nursery.start_soon(RawPeer(far, Role.SERVER).handshake)
+            async with trio_ws.open_websocket_url("ws://a/", stream=near, disconnect_timeout=10) as ws:
+                nursery.start_soon(drain, far)
+                nursery.start_soon(press_ctrl_c)
+                clock.autojump_threshold = 0.01
+                with trio.CancelScope(shield=True):
+                    await ws.aclose()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        trio.run(main, clock=clock)
+    assert caught.group_contains(KeyboardInterrupt)
+    assert clock.current_time() == 0
