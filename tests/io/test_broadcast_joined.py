@@ -4,6 +4,7 @@ import socket
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from tests.io.test_broadcast import crowd, servers_of
 from trio_ws import broadcast
@@ -62,6 +63,6 @@ async def test_a_broadcast_has_left_before_trio_waits(sent: list[int]) -> None:
             idle.seen.clear()
             trio.lowlevel.add_instrument(idle)
             await broadcast(servers_of(pairs), "now")
-            await trio.sleep(0.001)
+            await wait_all_tasks_blocked(0.001)
             trio.lowlevel.remove_instrument(idle)
             assert idle.seen[0] == 30 * (HEADER + 3)
