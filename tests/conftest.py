@@ -4,6 +4,7 @@ import gc
 import importlib.metadata
 import importlib.util
 import os
+import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -25,6 +26,8 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or Path.cwd()).resolve(
 sys.path.append(str(CHECKOUT))
 # The same for child processes: `python -m trio_ws` does not look in the folder that it is started in.
 os.environ["PYTHONSAFEPATH"] = "1"
+# A shell has what it starts in the background ignore Ctrl-C, and so would every child process here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Real seconds that an async test may take. Trio's clock does not count here, because a test may have it stand still.
 _PATIENCE = 60.0

@@ -123,10 +123,20 @@ async def conversation(victim: Victim, *, takeover: bool = True) -> AsyncGenerat
     await victim.idle()
 
 
-async def struck(victim: Victim, data: bytes, code: int, extensions: str | None = None) -> None:
-    """Send bytes and nothing behind them; fail if the answer is not this close code, at once, or if anything stays."""
+async def struck(
+    victim: Victim, data: bytes, code: int, extensions: str | None = None, *, seconds: float = 5
+) -> None:
+    """Send bytes and nothing behind them; fail if the answer is not this close code, at once, or if anything stays.
+
+    Args:
+        victim: whom to send them to.
+        data: all of the bytes.
+        code: what the close frame is to say.
+        extensions: what is asked for.
+        seconds: what the victim may need for the bytes.
+    """
     async with victim.attacked(extensions) as peer:
-        with trio.fail_after(5):
+        with trio.fail_after(seconds):
             await peer.send(data)
             await peer.expect_close(code)
             await peer.expect_end()
