@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import signal
 import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,6 +25,7 @@ from tests.io.transport_kit import tcp_pair
 from trio_ws import (
     DisconnectionTimeout,
     PerMessageDeflate,
+    WebSocketConnection,
     WebSocketRequest,
     WebSocketStream,
     broadcast,
@@ -172,15 +173,22 @@ def interrupted_everywhere(main: Callable[[Signal], Any], step: int) -> Iterator
         yield number, clock.current_time()
 
 
-async def close_unanswered(ctrl_c: Signal) -> None:
-    """Close a connection whose peer does not answer."""
+@asynccontextmanager
+async def unanswered() -> AsyncGenerator[tuple[WebSocketConnection, trio.Nursery]]:
+    """Open a connection whose peer does not answer its close frame, and a nursery beside it."""
     near, far = await tcp_pair()
     async with far, trio.open_nursery() as nursery:
         nursery.start_soon(RawPeer(far, Role.SERVER).handshake)
         async with trio_ws.open_websocket_url("ws://a/", stream=near, disconnect_timeout=10) as ws:
             nursery.start_soon(drain, far)
-            with trio.CancelScope(shield=True), tracing(ctrl_c.look):
-                await ws.aclose()
+            yield ws, nursery
+
+
+async def close_unanswered(ctrl_c: Signal) -> None:
+    """Close a connection whose peer does not answer."""
+    async with unanswered() as (ws, _):
+        with trio.CancelScope(shield=True), tracing(ctrl_c.look):
+            await ws.aclose()
 
 
 async def close_server(ctrl_c: Signal) -> None:
@@ -234,15 +242,11 @@ def test_ctrl_c_while_closing_waits_for_the_peer_no_longer() -> None:
     clock = trio.testing.MockClock()
 
     async def main() -> None:
-        near, far = await tcp_pair()
-        async with far, trio.open_nursery() as nursery:
-            nursery.start_soon(RawPeer(far, Role.SERVER).handshake)
-            async with trio_ws.open_websocket_url("ws://a/", stream=near, disconnect_timeout=10) as ws:
-                nursery.start_soon(drain, far)
-                nursery.start_soon(press_ctrl_c)
-                clock.autojump_threshold = 0.01
-                with trio.CancelScope(shield=True):
-                    await ws.aclose()
+        async with unanswered() as (ws, nursery):
+            nursery.start_soon(press_ctrl_c)
+            clock.autojump_threshold = 0.01
+            with trio.CancelScope(shield=True):
+                await ws.aclose()
 
     with pytest.raises(BaseExceptionGroup) as caught:
         trio.run(main, clock=clock)
